@@ -127,6 +127,13 @@ template <class T>
 struct HasValidate<T, std::void_t<decltype(validate_config(std::declval<const T&>(), std::declval<ConfigProblems&>()))>>
     : std::true_type {};
 
+template <class T, class = void>
+struct HasCustomConfig : std::false_type {};
+template <class T>
+struct HasCustomConfig<T, std::void_t<decltype(parse_config_value(std::declval<const ConfigNode&>(), std::declval<T&>(),
+                                                                 std::declval<std::string&>())),
+                                      decltype(config_value_yaml(std::declval<const T&>()))>> : std::true_type {};
+
 bool parse_scalar(const ConfigNode& node, bool& value, std::string& problem);
 bool parse_scalar(const ConfigNode& node, int64_t& value, std::string& problem);
 bool parse_scalar(const ConfigNode& node, double& value, std::string& problem);
@@ -162,7 +169,9 @@ void visit_fields(T& config, Visitor&& visitor) {
 
 /// Reads `node` into `value`; what the node does not name keeps its value. Problems are collected, nothing is thrown.
 /// Types: bool, int64_t, double, std::string, enums with GATO_CONFIG_ENUM, std::optional (null clears), std::vector,
-/// std::map<std::string, T>, and aggregates with GATO_CONFIG.
+/// std::map<std::string, T>, aggregates with GATO_CONFIG, and types that bring their own pair of functions, found by
+/// argument-dependent lookup: `bool parse_config_value(const ConfigNode&, T&, std::string& expected)` and
+/// `std::string config_value_yaml(const T&)`.
 template <class T>
 void read_config_into(T& value, const ConfigNode& node, ConfigProblems& problems) {
   using detail::report_kind;
@@ -216,6 +225,9 @@ void read_config_into(T& value, const ConfigNode& node, ConfigProblems& problems
       names.emplace_back(name);
     }
     report_kind(node, "one of " + join(names, ", "), problems);
+  } else if constexpr (detail::HasCustomConfig<T>::value) {
+    std::string expected;
+    if (!parse_config_value(node, value, expected)) report_kind(node, expected, problems);
   } else {
     std::string problem;
     if (!detail::parse_scalar(node, value, problem)) report_kind(node, problem, problems);
@@ -292,6 +304,8 @@ void dump_value(const T& value, int depth, const std::string& prefix, const std:
       if (candidate == value) text = name;
     }
     out.push_back({depth, prefix + " " + text, path, doc});
+  } else if constexpr (HasCustomConfig<T>::value) {
+    out.push_back({depth, prefix + " " + config_value_yaml(value), path, doc});
   } else {
     out.push_back({depth, prefix + " " + scalar_yaml(value), path, doc});
   }
