@@ -56,7 +56,9 @@ void apply_override(ConfigNode& root, std::string_view override_text);
 /// Every problem found in one pass over a configuration, each with its full key path and origin.
 class ConfigProblems {
  public:
-  void add(std::string_view path, std::string_view problem, std::string_view origin = {});
+  /// Adds "`path below the entered keys`.`key`: problem (origin)". Without `origin` the one that the file or command line
+  /// gave to that key is looked up.
+  void add(std::string_view key, std::string_view problem, std::string_view origin = {});
   void push(std::string_view key);  ///< Enters a key (or "[3]"): later paths are below it.
   void pop();
   /// The path of `key` below the entered keys.
@@ -64,8 +66,11 @@ class ConfigProblems {
   [[nodiscard]] bool empty() const { return problems_.empty(); }
   [[nodiscard]] const std::vector<std::string>& list() const { return problems_; }
   void throw_if_any() const;  ///< Throws ConfigError listing all of them.
+  /// The document in which add() looks origins up; it must outlive this object.
+  void set_origins(const ConfigNode* document) { origins_ = document; }
 
  private:
+  const ConfigNode* origins_ = nullptr;
   std::vector<std::string> stack_;
   std::vector<std::string> problems_;
 };
@@ -320,6 +325,7 @@ template <class T>
 [[nodiscard]] T read_config(const ConfigNode& node) {
   T config{};
   ConfigProblems problems;
+  problems.set_origins(&node);
   read_config_into(config, node, problems);
   problems.throw_if_any();
   detail::validate_tree(config, problems);

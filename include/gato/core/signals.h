@@ -4,7 +4,7 @@
 namespace gato {
 
 /// Installs handlers: TERM and INT and USR1 ask to stop (a second INT ends the process at once with 130), USR2 asks to save
-/// and go on; PIPE is ignored. Idempotent.
+/// and go on; PIPE and XFSZ (a file over the size limit) are ignored, so that writes report them. Idempotent.
 void install_signal_handlers();
 
 [[nodiscard]] bool stop_requested();            ///< Whether a signal (or request_stop) asked to stop.

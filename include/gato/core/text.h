@@ -27,7 +27,8 @@ template <class... Args>
 /// The candidate nearest to `word` in edit distance, or "" when none is within a third of the word's length (at least 2).
 [[nodiscard]] std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
-/// Whether `text` matches `pattern`, where `*` stands for any run of characters and `?` for one; linear time.
+/// Whether `text` matches `pattern`, where `*` stands for any run of characters and `?` for one. At most
+/// |pattern| x |text| steps.
 [[nodiscard]] bool matches_pattern(std::string_view pattern, std::string_view text);
 
 /// A count for people: "917", "12.3 k", "4.91 M", "1.08 B".
