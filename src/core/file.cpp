@@ -283,6 +283,12 @@ void make_folders(const Path& path) {
   throw_io(path, "make the folder", error_number);
 }
 
+void fsync_file(const Path& path) {
+  uint64_t size = 0;
+  const Descriptor file(open_regular(path, size));
+  if (fsync_retrying(file.get(), path) != 0) throw_io(path, "fsync", errno);
+}
+
 void fsync_folder(const Path& path) {
   const Path folder = path.empty() ? Path(".") : path;
   const Descriptor descriptor(open_retrying(folder, O_RDONLY | O_DIRECTORY));

@@ -37,6 +37,7 @@ void write_file_atomic(const Path& path, std::string_view content);
 void append_line(const Path& path, std::string_view line, bool durable = false);
 
 void make_folders(const Path& path);                       ///< mkdir -p.
+void fsync_file(const Path& path);                         ///< For files that were written by other means.
 void fsync_folder(const Path& path);                       ///< Makes renames in it durable.
 void rename_durable(const Path& from, const Path& to);     ///< rename(2), then fsync of the parent folder.
 
