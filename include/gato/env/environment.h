@@ -80,6 +80,11 @@ void register_task(TaskEntry entry);
 [[nodiscard]] const TaskEntry& find_task(const std::string& id);  ///< ConfigError with the nearest id when unknown.
 [[nodiscard]] std::unique_ptr<Environment> make_environment(const std::string& id);
 
+/// For implementations of step(): throws DataError naming task and field when `action` has another number of fields or
+/// elements than TaskSpec::action, a discrete value out of range, a NaN or invalid UTF-8. Bounds of continuous values are not
+/// checked: step() clips them.
+void check_action(const TaskSpec& spec, const StepValues& action);
+
 /// A uniformly random action inside the specification (bounds, categories; printable ASCII of 1 to 8 letters for text).
 [[nodiscard]] StepValues random_action(const TaskSpec& spec, Rng& rng);
 

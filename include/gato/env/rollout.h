@@ -11,6 +11,15 @@
 
 namespace gato::env {
 
+/// What the seed of an episode is for. The use is part of the seed, so data, reference measurements and evaluations never
+/// share an episode, whatever seeds people choose.
+enum class SeedUse : uint8_t { kData = 0, kReference = 1, kEvaluation = 2 };
+
+/// Seed of episode `index` of `task`: a keyed hash of all arguments whose two lowest bits are the use.
+[[nodiscard]] uint64_t seed_for(SeedUse use, uint64_t seed, const std::string& task, int64_t index);
+/// seed_for of the indices [0, count).
+[[nodiscard]] std::vector<uint64_t> seeds_for(SeedUse use, uint64_t seed, const std::string& task, int64_t count);
+
 /// Many environments of one task, stepped together. start() begins work, wait() collects it, so that the caller can compute
 /// meanwhile. Slots are numbered 0 .. size()-1. Used by one thread.
 class EnvironmentBatch {
@@ -70,5 +79,8 @@ struct RolloutOptions {
 enum class ReferenceAgent { kExpert, kRandom };
 [[nodiscard]] std::vector<RolloutResult> roll_out_reference(const std::string& task, ReferenceAgent agent,
                                                             const std::vector<uint64_t>& seeds);
+
+/// Mean return and its standard error (0 for fewer than two episodes).
+[[nodiscard]] episode::ReturnRecord return_record(const std::vector<RolloutResult>& results);
 
 }  // namespace gato::env

@@ -1,0 +1,12 @@
+#pragma once
+#include <cstdint>
+
+#include "env/grid/grid_world.h"
+
+namespace gato::env::grid {
+
+/// The action a searcher takes next: the first of a shortest way to face the goal once the goal has been in view, and
+/// before that the first of a shortest way to bring an unseen cell into view. Uses what was seen, and the room's size.
+[[nodiscard]] int32_t expert_action(const World& world);
+
+}  // namespace gato::env::grid
