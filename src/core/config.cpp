@@ -127,17 +127,17 @@ void merge_config(ConfigNode& base, const ConfigNode& over) {
     return;
   }
   std::unordered_map<std::string_view, size_t> positions;
-  for (size_t i = 0; i < base.map.size(); ++i) positions.emplace(base.map[i].first, i);
-  std::vector<const std::pair<std::string, ConfigNode>*> added;
-  for (const auto& entry : over.map) {
-    const auto found = positions.find(entry.first);
+  for (size_t i = 0; i < base.map.size(); ++i) positions.emplace(base.map[i].key, i);
+  std::vector<const ConfigEntry*> added;
+  for (const ConfigEntry& entry : over.map) {
+    const auto found = positions.find(entry.key);
     if (found == positions.end()) {
       added.push_back(&entry);
     } else {
-      merge_config(base.map[found->second].second, entry.second);
+      merge_config(base.map[found->second].value, entry.value);
     }
   }
-  for (const auto* entry : added) base.map.push_back(*entry);
+  for (const ConfigEntry* entry : added) base.map.push_back(*entry);
 }
 
 void apply_override(ConfigNode& root, std::string_view override_text) {
@@ -163,7 +163,7 @@ void apply_override(ConfigNode& root, std::string_view override_text) {
     ConfigNode outer;
     outer.kind = ConfigNode::Kind::kMap;
     outer.origin = origin;
-    outer.map.emplace_back(keys[i], std::move(value));
+    outer.map.push_back({keys[i], std::move(value)});
     value = std::move(outer);
   }
   merge_config(root, value);

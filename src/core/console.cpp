@@ -36,10 +36,7 @@ void write_raw(std::string_view text) {
 
 }  // namespace
 
-bool is_terminal() {
-  static const bool terminal = ::isatty(STDERR_FILENO) == 1;
-  return terminal;
-}
+bool is_terminal() { return ::isatty(STDERR_FILENO) == 1; }
 
 int width() {
   struct winsize size {};

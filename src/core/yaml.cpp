@@ -107,7 +107,7 @@ class NodeBuilder final : public YAML::EventHandler {
     }
     Open& map = open_.back();
     if (!map.keys.insert(key).second) refuse(mark, cat("duplicate key \"", excerpt(key), "\"; remove one of them"));
-    map.node->map.emplace_back(key, ConfigNode{});
+    map.node->map.push_back({key, ConfigNode{}});
     map.has_key = true;
   }
 
@@ -118,7 +118,7 @@ class NodeBuilder final : public YAML::EventHandler {
     if (!open_.empty()) {
       Open& parent = open_.back();
       const bool is_map = parent.node->kind == ConfigNode::Kind::kMap;
-      node = is_map ? &parent.node->map.back().second : &parent.node->list.emplace_back();
+      node = is_map ? &parent.node->map.back().value : &parent.node->list.emplace_back();
       parent.has_key = false;
     }
     node->origin = with_lines_ ? cat(origin_, ":", mark.line + 1) : origin_;

@@ -24,17 +24,25 @@
 /// The list drives loading, overrides, dumping and documentation; leaving a field out of it fails to compile.
 namespace gato {
 
+struct ConfigEntry;
+
 /// A parsed configuration document, with the origin of every value ("configs/demo.yaml:12", "command line").
 struct ConfigNode {
   enum class Kind { kNull, kScalar, kList, kMap };
   Kind kind = Kind::kNull;
-  std::string scalar;                                   ///< The text of a scalar, unquoted.
-  bool quoted = false;                                  ///< Whether a scalar was quoted: then it is text and never a number.
-  std::vector<ConfigNode> list;                         ///< Items of a list.
-  std::vector<std::pair<std::string, ConfigNode>> map;  ///< Entries of a map in file order, keys unique.
-  std::string origin;                                   ///< Where the value came from, for messages.
+  std::string scalar;            ///< The text of a scalar, unquoted.
+  bool quoted = false;           ///< Whether a scalar was quoted: then it is text and never a number.
+  std::vector<ConfigNode> list;  ///< Items of a list.
+  std::vector<ConfigEntry> map;  ///< Entries of a map in file order, keys unique.
+  std::string origin;            ///< Where the value came from, for messages.
 
-  [[nodiscard]] const ConfigNode* find(std::string_view key) const;  ///< The entry, or nullptr.
+  [[nodiscard]] const ConfigNode* find(std::string_view key) const;  ///< The value of `key`, or nullptr.
+};
+
+/// One entry of a map. (Not a std::pair: clang refuses a pair of an unfinished type.)
+struct ConfigEntry {
+  std::string key;
+  ConfigNode value;
 };
 
 /// Parses YAML. Throws ConfigError naming `origin`, line and column for: syntax errors, duplicate keys, aliases, tags,
@@ -56,8 +64,8 @@ void apply_override(ConfigNode& root, std::string_view override_text);
 /// Every problem found in one pass over a configuration, each with its full key path and origin.
 class ConfigProblems {
  public:
-  /// Adds "`path below the entered keys`.`key`: problem (origin)". Without `origin` the one that the file or command line
-  /// gave to that key is looked up.
+  /// Adds "`path below the entered keys`.`key`: problem (origin)". Without `origin` the one that the file or command
+  /// line gave to that key is looked up.
   void add(std::string_view key, std::string_view problem, std::string_view origin = {});
   void push(std::string_view key);  ///< Enters a key (or "[3]"): later paths are below it.
   void pop();
@@ -78,12 +86,12 @@ class ConfigProblems {
 template <class Owner, class Value>
 struct ConfigField {
   const char* name;
-  Value Owner::* member;
+  Value Owner::*member;
   const char* doc;
 };
 
 template <class Owner, class Value>
-constexpr ConfigField<Owner, Value> config_field(const char* name, Value Owner::* member, const char* doc) {
+constexpr ConfigField<Owner, Value> config_field(const char* name, Value Owner::*member, const char* doc) {
   return {name, member, doc};
 }
 
@@ -136,7 +144,7 @@ template <class T, class = void>
 struct HasCustomConfig : std::false_type {};
 template <class T>
 struct HasCustomConfig<T, std::void_t<decltype(parse_config_value(std::declval<const ConfigNode&>(), std::declval<T&>(),
-                                                                 std::declval<std::string&>())),
+                                                                  std::declval<std::string&>())),
                                       decltype(config_value_yaml(std::declval<const T&>()))>> : std::true_type {};
 
 bool parse_scalar(const ConfigNode& node, bool& value, std::string& problem);
@@ -269,8 +277,8 @@ void validate_tree(const T& value, ConfigProblems& problems) {
 /// One line of a dumped configuration.
 struct DumpLine {
   int depth = 0;
-  std::string text;     ///< "key: value" or "key:".
-  std::string path;     ///< Full dotted path, to look the origin up.
+  std::string text;  ///< "key: value" or "key:".
+  std::string path;  ///< Full dotted path, to look the origin up.
   const char* doc = "";
 };
 
@@ -349,17 +357,15 @@ template <class T>
 
 /// Declares the fields of the aggregate `Type` (to be used in the namespace of `Type`). Compilation fails when their
 /// number is not the number of members.
-#define GATO_CONFIG(Type, ...)                                                                                     \
-  constexpr auto config_fields(const Type*) {                                                                      \
-    using Self = Type;                                                                                             \
-    return std::make_tuple(__VA_ARGS__);                                                                           \
-  }                                                                                                                \
-  static_assert(std::tuple_size_v<decltype(config_fields(static_cast<const Type*>(nullptr)))> ==                    \
-                    ::gato::detail::aggregate_field_count<Type>(),                                                 \
+#define GATO_CONFIG(Type, ...)                                                                   \
+  constexpr auto config_fields(const Type*) {                                                    \
+    using Self = Type;                                                                           \
+    return std::make_tuple(__VA_ARGS__);                                                         \
+  }                                                                                              \
+  static_assert(std::tuple_size_v<decltype(config_fields(static_cast<const Type*>(nullptr)))> == \
+                    ::gato::detail::aggregate_field_count<Type>(),                               \
                 "GATO_CONFIG must list every member of " #Type);
 
 /// Declares the names of an enum: GATO_CONFIG_ENUM(Kind, 2, {"a", Kind::kA}, {"b", Kind::kB}).
-#define GATO_CONFIG_ENUM(Type, count, ...)                                                       \
-  constexpr std::array<std::pair<const char*, Type>, count> config_enum(const Type*) {           \
-    return {{__VA_ARGS__}};                                                                      \
-  }
+#define GATO_CONFIG_ENUM(Type, count, ...) \
+  constexpr std::array<std::pair<const char*, Type>, count> config_enum(const Type*) { return {{__VA_ARGS__}}; }
