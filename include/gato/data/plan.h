@@ -48,7 +48,8 @@ struct SourceShare {
 class RowPlan {
  public:
   /// Throws ConfigError naming the task for: a mixture without sources, a pattern that matches nothing, windows that fit no row.
-  RowPlan(DataConfig config, std::vector<std::shared_ptr<const Source>> sources, uint64_t seed);
+  /// `allow_missing`: patterns without a source are passed over (for validation, where small data sets have no episodes).
+  RowPlan(DataConfig config, std::vector<std::shared_ptr<const Source>> sources, uint64_t seed, bool allow_missing = false);
   ~RowPlan();
 
   [[nodiscard]] std::shared_ptr<const PlannedBlock> block(int64_t index) const;
