@@ -1,0 +1,41 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gato/model/config.h"
+
+namespace gato::model {
+
+/// One line of a table: what, and how much (parameters, bytes).
+struct NamedCount {
+  std::string name;
+  int64_t count = 0;
+};
+[[nodiscard]] int64_t total(const std::vector<NamedCount>& parts);
+
+/// Parameters by part: "token table", "head" (untied), "positions", "patch embedder", "attention", "feed-forward",
+/// "norms".
+[[nodiscard]] std::vector<NamedCount> parameters_by_part(const ModelConfig& config, const ModelShape& shape);
+
+/// What one process computes at once.
+struct StepShape {
+  int64_t rows = 0, row_tokens = 0;
+  int64_t loss_positions = 0;  ///< Of all rows together.
+  int64_t patches = 0;         ///< Of all rows together.
+};
+
+/// Bytes of what is kept for the whole run: values, gradients and two moments in fp32.
+[[nodiscard]] std::vector<NamedCount> state_bytes(const ModelConfig& config, const ModelShape& shape);
+
+/// Bytes of what forward keeps for backward, by part, and of the largest temporaries on top ("temporary").
+[[nodiscard]] std::vector<NamedCount> activation_bytes(const ModelConfig& config, const ModelShape& shape,
+                                                       const StepShape& step);
+
+/// Floating-point operations of one training step (forward and backward, a multiply-add counts as two): matrix products
+/// of blocks, head at the loss positions and patch embedder, and attention over sequences of `sequence_tokens` on
+/// average.
+[[nodiscard]] double training_flops(const ModelConfig& config, const ModelShape& shape, const StepShape& step,
+                                    double sequence_tokens);
+
+}  // namespace gato::model

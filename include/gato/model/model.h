@@ -1,0 +1,101 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gato/kernels/attention.h"
+#include "gato/kernels/cross_entropy.h"
+#include "gato/kernels/embedding.h"
+#include "gato/kernels/patch_embedder.h"
+#include "gato/model/config.h"
+#include "gato/model/parameter_store.h"
+
+namespace gato::model {
+
+/// B rows of T tokens. Tensors may be views of the loader's arrays (at::from_blob): they are only read, and must live
+/// until backward is done.
+struct ModelInput {
+  at::Tensor ids;              ///< int32 [B, T]; -1 at patches and padding.
+  at::Tensor sequence_starts;  ///< int32 [B, T]: row offset where the token's sequence starts.
+  at::Tensor local_positions;  ///< int32 [B, T]: -1 none, 0 .. 511, 512 for actions.
+  at::Tensor patch_index;  ///< int64 [M]: flat place b x T + t of every patch, ascending. Undefined: no patches (so for
+                           ///< the rest).
+  at::Tensor patches;      ///< uint8 [M, 16, 16, 3].
+  at::Tensor patch_rows;   ///< int32 [M], 0 .. 127, already drawn (training) or the middle (evaluation).
+  at::Tensor patch_columns;  ///< int32 [M].
+};
+
+/// What a forward pass depends on besides weights and input.
+struct ForwardOptions {
+  bool training = false;  ///< Whether stochastic depth is on.
+  uint64_t seed = 0;      ///< Of the run.
+  int64_t step = 0;       ///< Number of the update.
+  int64_t first_row = 0;  ///< Number of the input's row 0 in the run's stream: which layers row r skips depends on
+                          ///< (seed, step, layer, r).
+};
+
+/// Where the loss is and what is expected there.
+struct LossInput {
+  at::Tensor
+      positions;       ///< int64 [P], ascending: flat places whose hidden state predicts (the token before the target).
+  at::Tensor targets;  ///< int64 [P], in [0, V).
+  at::Tensor weights;  ///< fp32 [P].
+};
+
+using LossResult = kernels::CrossEntropyResult;  ///< `loss`: weighted sum; `nll`: per position, unweighted, detached.
+
+/// The decoder-only transformer of docs/design.md, section "Model".
+///
+/// A training step: store().zero_gradients(); once or more { loss(...), backward(result.loss) }; then the optimizer
+/// reads store().gradients(), which hold the gradient of the summed loss. A graph is recorded when LibTorch's gradient
+/// mode is on and the store has gradients; evaluation wraps calls in at::NoGradGuard. Const functions may be called
+/// from several threads at once, backward not.
+class Model {
+ public:
+  enum class Purpose { kTraining, kInference };  ///< Inference holds no gradients.
+
+  /// Draws the parameters from `seed`. Throws ConfigError for a config that validate_config refuses, ContractError for
+  /// a bad shape.
+  Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose = Purpose::kTraining);
+
+  [[nodiscard]] const ModelConfig& config() const { return config_; }
+  [[nodiscard]] const ModelShape& shape() const { return shape_; }
+  [[nodiscard]] ParameterStore& store() { return *store_; }
+  [[nodiscard]] const ParameterStore& store() const { return *store_; }
+
+  /// Hidden states [B x T, C] after the final LayerNorm.
+  [[nodiscard]] at::Tensor forward(const ModelInput& input, const ForwardOptions& options = {}) const;
+
+  /// Forward and the loss at its positions. Targets inside the value bins become Gaussians of `soft_sigma` bins; 0:
+  /// hard.
+  [[nodiscard]] LossResult loss(const ModelInput& input, const LossInput& where, const ForwardOptions& options = {},
+                                double soft_sigma = 0) const;
+
+  /// Adds the gradient of `loss` (a LossResult's) to store().gradients() and frees the graph.
+  void backward(const at::Tensor& loss) const;
+
+  /// Logits [n, num_ids] of ids [first_id, first_id + num_ids) for hidden states [n, C]. No gradients.
+  [[nodiscard]] at::Tensor logits(const at::Tensor& hidden, int64_t first_id, int64_t num_ids) const;
+
+ private:
+  friend class Decoder;
+  struct Block {
+    kernels::Parameter attention_gain, attention_offset, qkv, qkv_bias, out, out_bias;
+    kernels::Parameter feed_gain, feed_offset, up, up_bias, down, down_bias;
+  };
+  [[nodiscard]] at::Tensor embed(const kernels::EmbeddingInput& input, const at::Tensor& patches) const;
+  [[nodiscard]] at::Tensor layer_scale(const ForwardOptions& options, int64_t layer, int64_t branch,
+                                       int64_t rows) const;
+  void bind_parameters();
+
+  ModelConfig config_;
+  ModelShape shape_;
+  std::unique_ptr<ParameterStore> store_;
+  kernels::EmbeddingTables tables_;
+  kernels::PatchEmbedderParameters patch_embedder_;
+  std::vector<Block> blocks_;
+  kernels::Parameter final_gain_, final_offset_, head_;
+};
+
+}  // namespace gato::model

@@ -1,0 +1,70 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "gato/checkpoint/safetensors.h"
+#include "gato/kernels/parameter.h"
+
+namespace gato::model {
+
+/// A named parameter and its place in the flat buffers.
+struct Segment {
+  std::string name;  ///< As in checkpoints: "blocks.3.attention.qkv.weight".
+  std::vector<int64_t> shape;
+  int64_t offset = 0;  ///< First element; a multiple of kSegmentAlignment.
+  int64_t size = 0;    ///< Elements, without padding.
+  bool decay = true;   ///< Whether weight decay applies.
+  bool trainable = true;
+};
+constexpr int64_t kSegmentAlignment = 16;  ///< Elements; the gaps hold zeros in every buffer.
+
+/// All parameters in one flat fp32 buffer, and their gradients in another, in the order in which backward finishes them
+/// (the token table last). Operations get views; optimizer, snapshots and communication see two tensors.
+class ParameterStore {
+ public:
+  /// What a parameter is before it has a place.
+  struct Declaration {
+    std::string name;
+    std::vector<int64_t> shape;
+    bool decay = true;
+  };
+  /// Lays the parameters out in the given order and fills them with zeros. Without gradients the store serves inference
+  /// alone. Throws ContractError for a name that comes twice.
+  ParameterStore(std::vector<Declaration> declarations, bool with_gradients);
+  ParameterStore(const ParameterStore&) = delete;
+  ParameterStore& operator=(const ParameterStore&) = delete;
+
+  [[nodiscard]] const std::vector<Segment>& segments() const { return segments_; }
+  [[nodiscard]] const Segment* find(std::string_view name) const;  ///< Null when there is none.
+  [[nodiscard]] int64_t num_parameters() const;                    ///< Without padding.
+
+  [[nodiscard]] const at::Tensor& values() const { return values_; }        ///< fp32 [elements with padding].
+  [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< The same; undefined without gradients.
+  void zero_gradients();
+
+  /// Views of a parameter, sharing memory with the buffers. ContractError for an unknown name.
+  [[nodiscard]] kernels::Parameter parameter(std::string_view name) const;
+
+  /// The parameters as named tensors that point into the buffer: valid while the store lives and is not written to.
+  [[nodiscard]] std::vector<checkpoint::TensorView> export_tensors() const;
+  /// Fills the buffer from a file. Strict: throws CheckpointError that lists (up to some) missing and unexpected names,
+  /// and the shapes and dtypes that differ, before anything is changed. Only F32 is accepted.
+  void import_tensors(const checkpoint::SafetensorsReader& reader);
+
+ private:
+  std::vector<Segment> segments_;
+  std::unordered_map<std::string, size_t> index_;
+  at::Tensor values_, gradients_;
+};
+
+/// Any other flat fp32 buffer laid out like the store's (optimizer moments), as named tensors "<prefix><segment name>",
+/// and back, with the same strictness.
+[[nodiscard]] std::vector<checkpoint::TensorView> export_flat(const ParameterStore& store, const at::Tensor& flat,
+                                                              const std::string& prefix);
+void import_flat(const ParameterStore& store, const at::Tensor& flat, const std::string& prefix,
+                 const checkpoint::SafetensorsReader& reader);
+
+}  // namespace gato::model
