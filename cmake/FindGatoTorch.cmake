@@ -25,8 +25,12 @@ endif()
 
 if(NOT GatoTorch_FOUND)
   if(GatoTorch_FIND_REQUIRED)
-    message(FATAL_ERROR "LibTorch was not found in '${_gato_torch}': run tools/setup, or set GATO_TORCH_DIR to the "
-                        "folder `torch` of an unpacked torch 2.11 wheel.")
+    set(_gato_cuda_hint "")
+    if("cuda" IN_LIST GatoTorch_FIND_COMPONENTS)
+      set(_gato_cuda_hint " --cuda")
+    endif()
+    message(FATAL_ERROR "LibTorch was not found in '${_gato_torch}': run tools/setup${_gato_cuda_hint}, or set "
+                        "GATO_DEPS_DIR to the folder it filled or GATO_TORCH_DIR to the folder `torch` of a torch 2.11 wheel.")
   endif()
   return()
 endif()
@@ -49,7 +53,9 @@ if(NOT TARGET GatoTorch::torch)
   set_target_properties(
     GatoTorch::headers
     PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${_gato_torch}/include;${_gato_torch}/include/torch/csrc/api/include"
-               INTERFACE_COMPILE_DEFINITIONS "_GLIBCXX_USE_CXX11_ABI=1")
+               INTERFACE_COMPILE_DEFINITIONS "_GLIBCXX_USE_CXX11_ABI=1"
+               # at::parallel_for is a header: without OpenMP it runs on one thread. The wheel brings the run-time library.
+               INTERFACE_COMPILE_OPTIONS "-fopenmp" INTERFACE_LINK_OPTIONS "-fopenmp")
 
   _gato_torch_library(c10 GatoTorch::headers)
   _gato_torch_library(torch_cpu GatoTorch::c10)
