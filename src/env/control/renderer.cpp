@@ -1,0 +1,175 @@
+#include "env/control/renderer.h"
+
+#include <GL/osmesa.h>
+#include <mujoco/mujoco.h>
+
+#include <array>
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "gato/core/error.h"
+#include "gato/core/log.h"
+
+namespace gato::env::control {
+namespace {
+
+// Pictures are drawn this many times larger and averaged down: smooth edges at a third of the cost of OSMesa's
+// multisampling.
+constexpr int kSupersampling = 3;
+constexpr int kMaxGeoms = 1000;
+
+/// MuJoCo loads the addresses of OpenGL's functions into globals with the first context of the process.
+std::mutex& context_mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+/// An OpenGL context of the calling thread that draws into memory. MuJoCo draws into a framebuffer of its own, so the
+/// buffer that OSMesa asks for stays tiny.
+class GlContext {
+ public:
+  GlContext() : context_(OSMesaCreateContextExt(OSMESA_RGBA, 24, 8, 0, nullptr)) {
+    if (context_ == nullptr) throw Error("OSMesa gives no rendering context");
+  }
+  GlContext(const GlContext&) = delete;
+  GlContext& operator=(const GlContext&) = delete;
+  ~GlContext() { OSMesaDestroyContext(context_); }
+
+  void make_current() {
+    if (OSMesaMakeCurrent(context_, buffer_.data(), GL_UNSIGNED_BYTE, kSide, kSide) == GL_FALSE) {
+      throw Error("OSMesa's rendering context cannot be used");
+    }
+  }
+
+ private:
+  static constexpr int kSide = 16;
+  OSMesaContext context_;
+  std::array<uint8_t, 4 * kSide * kSide> buffer_{};
+};
+
+/// What MuJoCo keeps to draw one model. Made and destroyed while the thread's GlContext is current.
+class ModelScene {
+ public:
+  explicit ModelScene(std::shared_ptr<const mjModel> model) : model_(std::move(model)) {
+    GATO_CHECK(model_->ncam > 0, "a model without a camera cannot be drawn");
+    mjv_defaultOption(&option_);
+    mjv_defaultScene(&scene_);
+    mjv_defaultCamera(&camera_);
+    mjr_defaultContext(&context_);
+    camera_.type = mjCAMERA_FIXED;
+    camera_.fixedcamid = 0;
+    const std::lock_guard lock(context_mutex());
+    mjv_makeScene(model_.get(), &scene_, kMaxGeoms);
+    mjr_makeContext(model_.get(), &context_, mjFONTSCALE_50);
+    mjr_setBuffer(mjFB_OFFSCREEN, &context_);
+    if (context_.currentBuffer != mjFB_OFFSCREEN) throw Error("OpenGL gives no offscreen buffer");
+  }
+  ModelScene(const ModelScene&) = delete;
+  ModelScene& operator=(const ModelScene&) = delete;
+  ~ModelScene() {
+    mjr_freeContext(&context_);
+    mjv_freeScene(&scene_);
+  }
+
+  /// side x side x 3 bytes, bottom row first.
+  const std::vector<uint8_t>& draw(mjData& data, int side) {
+    if (context_.offWidth != side || context_.offHeight != side) mjr_resizeOffscreen(side, side, &context_);
+    pixels_.resize(static_cast<size_t>(side) * static_cast<size_t>(side) * 3);
+    const mjrRect viewport{0, 0, side, side};
+    mjv_updateScene(model_.get(), &data, &option_, nullptr, &camera_, mjCAT_ALL, &scene_);
+    mjr_render(viewport, &scene_, &context_);
+    mjr_readPixels(pixels_.data(), nullptr, viewport, &context_);
+    return pixels_;
+  }
+
+ private:
+  std::shared_ptr<const mjModel> model_;
+  mjvOption option_{};
+  mjvScene scene_{};
+  mjvCamera camera_{};
+  mjrContext context_{};
+  std::vector<uint8_t> pixels_;
+};
+
+/// `large` (bottom row first) averaged over squares of kSupersampling pixels, top row first.
+episode::Image shrink(const std::vector<uint8_t>& large, int side) {
+  constexpr int kArea = kSupersampling * kSupersampling;
+  const auto large_side = static_cast<size_t>(side * kSupersampling);
+  episode::Image image{.height = side, .width = side, .pixels = {}};
+  image.pixels.reserve(static_cast<size_t>(side) * static_cast<size_t>(side) * 3);
+  const auto sample = [&](int y, int x, size_t channel) {
+    const size_t row = large_side - 1 - static_cast<size_t>(y);
+    return static_cast<int>(large[(row * large_side + static_cast<size_t>(x)) * 3 + channel]);
+  };
+  for (int y = 0; y < side; ++y) {
+    for (int x = 0; x < side; ++x) {
+      for (size_t channel = 0; channel < 3; ++channel) {
+        int sum = kArea / 2;  // rounds to nearest
+        for (int i = 0; i < kArea; ++i) {
+          sum += sample(y * kSupersampling + i / kSupersampling, x * kSupersampling + i % kSupersampling, channel);
+        }
+        image.pixels.push_back(static_cast<uint8_t>(sum / kArea));
+      }
+    }
+  }
+  return image;
+}
+
+/// The contexts of one thread.
+class ThreadRenderer {
+ public:
+  ThreadRenderer() = default;
+  ThreadRenderer(const ThreadRenderer&) = delete;
+  ThreadRenderer& operator=(const ThreadRenderer&) = delete;
+  ~ThreadRenderer() { release(); }
+
+  std::optional<episode::Image> render(const std::shared_ptr<const mjModel>& model, mjData& data, int side) {
+    if (failed_) return std::nullopt;
+    try {
+      if (gl_ == nullptr) gl_ = std::make_unique<GlContext>();
+      gl_->make_current();
+      std::unique_ptr<ModelScene>& scene = scenes_[model.get()];
+      if (scene == nullptr) scene = std::make_unique<ModelScene>(model);
+      return shrink(scene->draw(data, side * kSupersampling), side);
+    } catch (const Error& error) {
+      report(error);
+      failed_ = true;
+      release();
+      return std::nullopt;
+    }
+  }
+
+ private:
+  void release() {
+    if (gl_ == nullptr) return;
+    try {
+      gl_->make_current();
+      scenes_.clear();
+    } catch (const Error&) {
+      for (auto& [model, scene] : scenes_)
+        static_cast<void>(scene.release());  // without its context it cannot be freed
+    }
+    gl_.reset();
+  }
+
+  static void report(const Error& error) {
+    static std::atomic<bool> said = false;
+    if (!said.exchange(true)) log::warning("env", "no pictures of control tasks: ", error.what());
+  }
+
+  bool failed_ = false;
+  std::unique_ptr<GlContext> gl_;
+  std::map<const mjModel*, std::unique_ptr<ModelScene>> scenes_;
+};
+
+}  // namespace
+
+std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model, mjData& data, int side) {
+  thread_local ThreadRenderer renderer;
+  return renderer.render(model, data, side);
+}
+
+}  // namespace gato::env::control
