@@ -38,6 +38,8 @@ enum EpisodeFlags : uint32_t {
   kEpisodeTruncated = 2,
   kEpisodeHasSuccess = 4,
   kEpisodeSuccess = 8,
+  kEpisodeHasReward = 16,  ///< Episode::reward is not empty.
+  kEpisodeHasLabel = 32,   ///< Episode::label is not empty.
 };
 
 /// Writes one shard front to back. Nothing appears under the final name before finish().
@@ -63,6 +65,14 @@ class ShardWriter {
 struct ShardDamage {
   uint64_t offset;      ///< In the file, of the block.
   std::string message;  ///< Names file, offset and what is damaged.
+};
+
+/// What one column takes in a shard, for people.
+struct ColumnSize {
+  std::string name;  ///< "control/cartpole observation/angle", "episode index".
+  uint64_t rows = 0;
+  uint64_t bytes = 0;   ///< Of data and offset table.
+  uint64_t offset = 0;  ///< Of the data in the file.
 };
 
 enum class Group : uint8_t { kObservation = 0, kAction = 1, kLabel = 2 };
@@ -100,8 +110,11 @@ class ShardReader {
   [[nodiscard]] std::span<const std::byte> encoded_image(int task, Group group, int field, uint64_t step) const;
   [[nodiscard]] bool has_labels(int task) const;
   [[nodiscard]] uint64_t num_steps(int task) const;  ///< Over all its episodes.
+  [[nodiscard]] const std::vector<ColumnSize>& column_sizes() const;  ///< In the order of the file.
+  [[nodiscard]] uint64_t file_bytes() const;
 
-  /// Reads everything and lists every damaged block (empty: the file is whole).
+  /// Reads everything and lists every damaged block, and where no block is damaged every wrong offset table and split hash
+  /// (empty: the file is whole).
   [[nodiscard]] std::vector<ShardDamage> verify() const;
 
  private:
@@ -137,8 +150,23 @@ class TokenColumnsReader {
   TokenColumnsReader& operator=(TokenColumnsReader&&) noexcept;
   [[nodiscard]] const std::string& tokenizer_digest() const;
   [[nodiscard]] const std::string& shard_fingerprint() const;
+  [[nodiscard]] uint64_t file_bytes() const;
+  /// The fields that have tokens, in the order of the file.
+  struct FieldKey {
+    int task = 0;
+    Group group = Group::kObservation;
+    int field = 0;
+    uint64_t num_steps = 0;
+    uint64_t num_tokens = 0;
+  };
+  [[nodiscard]] const std::vector<FieldKey>& fields() const;
+  /// Where the tokens of steps [first_step, first_step + num_steps) begin, and where those of the last one end: num_steps + 1
+  /// rising numbers, whose differences are the steps' token counts. Touches no token.
+  [[nodiscard]] std::span<const uint64_t> offsets(int task, Group group, int field, uint64_t first_step,
+                                                  uint64_t num_steps) const;
   /// Tokens of one step's text field.
   [[nodiscard]] std::span<const uint32_t> tokens(int task, Group group, int field, uint64_t step) const;
+  [[nodiscard]] std::vector<ShardDamage> verify() const;  ///< As ShardReader::verify.
 
  private:
   struct State;

@@ -1,0 +1,123 @@
+#include <algorithm>
+#include <system_error>
+
+#include "episode/shard_footer.h"
+#include "gato/core/error.h"
+#include "gato/core/text.h"
+#include "gato/episode/shard.h"
+
+namespace gato::episode {
+namespace {
+
+constexpr std::string_view kExtension = ".gato";
+
+std::string stem_of(const std::string& name) {
+  std::string stem = name;
+  std::replace(stem.begin(), stem.end(), '/', '-');
+  return stem;
+}
+
+Path shard_path(const Path& folder, const std::string& stem, size_t number) {
+  std::string digits = std::to_string(number);
+  if (digits.size() < 5) digits.insert(0, 5 - digits.size(), '0');
+  return folder / cat(stem, "-", digits, kExtension);
+}
+
+/// Whether there was one.
+bool remove_file(const Path& path) {
+  std::error_code error;
+  const bool removed = std::filesystem::remove(path, error);
+  if (error) {
+    throw IoError(cat(path.string(), ": this shard of an earlier version cannot be removed: ", error.message()),
+                  error.value());
+  }
+  return removed;
+}
+
+bool is_shard_name(const std::string& name) {
+  return name.size() > kExtension.size() && name.front() != '.' && name.ends_with(kExtension);
+}
+
+}  // namespace
+
+struct DatasetWriter::State {
+  Path folder;
+  DatasetInfo info;
+  std::vector<TaskSpec> tasks;
+  uint64_t shard_bytes;
+  std::unique_ptr<ShardWriter> writer;
+  std::vector<Path> shards;
+  bool finished = false;
+
+  ShardWriter& open_writer() {
+    if (!writer)
+      writer = std::make_unique<ShardWriter>(shard_path(folder, stem_of(info.name), shards.size()), info, tasks);
+    return *writer;
+  }
+
+  void commit() {
+    writer->finish();
+    writer.reset();
+    shards.push_back(shard_path(folder, stem_of(info.name), shards.size()));
+  }
+
+  /// An earlier, longer version of this data set must not be mixed with the new one.
+  void remove_later_shards() const {
+    for (size_t number = shards.size();; ++number) {
+      const Path path = shard_path(folder, stem_of(info.name), number);
+      if (!remove_file(path)) return;
+      remove_file(token_columns_path(path));
+    }
+  }
+};
+
+DatasetWriter::DatasetWriter(const Path& folder, DatasetInfo info, std::vector<TaskSpec> tasks, uint64_t shard_bytes) {
+  check_dataset_info(info);
+  check_tasks(tasks);
+  GATO_CHECK(shard_bytes > 0, "shards of 0 bytes");
+  make_folders(folder);
+  state_ = std::make_unique<State>(State{folder, std::move(info), std::move(tasks), shard_bytes, nullptr, {}, false});
+}
+
+DatasetWriter::~DatasetWriter() = default;
+
+void DatasetWriter::add(int task, const Episode& episode) {
+  GATO_CHECK(!state_->finished, "add() after finish()");
+  state_->open_writer().add(task, episode);
+  if (state_->writer->bytes() >= state_->shard_bytes) state_->commit();
+}
+
+void DatasetWriter::finish() {
+  GATO_CHECK(!state_->finished, "finish() called twice");
+  state_->finished = true;
+  if (state_->shards.empty()) state_->open_writer();
+  if (state_->writer) state_->commit();
+  state_->remove_later_shards();
+}
+
+const std::vector<Path>& DatasetWriter::shards() const { return state_->shards; }
+
+std::vector<Path> list_shards(const Path& folder_or_file) {
+  std::error_code error;
+  const auto status = std::filesystem::status(folder_or_file, error);
+  if (std::filesystem::is_regular_file(status)) return {folder_or_file};
+  if (!std::filesystem::is_directory(status)) {
+    throw ConfigError(cat(folder_or_file.string(),
+                          ": no such folder or shard file; make data with gato-data collect or "
+                          "gato-data import"));
+  }
+  std::vector<Path> shards;
+  std::filesystem::directory_iterator entries(folder_or_file, error);
+  if (error) throw IoError(cat(folder_or_file.string(), ": cannot be listed: ", error.message()), error.value());
+  for (const auto& entry : entries) {
+    if (is_shard_name(entry.path().filename().string()) && entry.is_regular_file()) shards.push_back(entry.path());
+  }
+  if (shards.empty()) {
+    throw ConfigError(cat(folder_or_file.string(), ": the folder holds no shards (*", kExtension,
+                          "); make data with gato-data collect or gato-data import"));
+  }
+  std::sort(shards.begin(), shards.end());
+  return shards;
+}
+
+}  // namespace gato::episode
