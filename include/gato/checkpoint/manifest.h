@@ -33,8 +33,8 @@ struct Manifest {
 /// The file's text. Its last line carries the CRC-32C of everything before, so that every flipped byte is found.
 [[nodiscard]] std::string to_text(const Manifest& manifest);
 
-/// Parses and checks everything that can be checked without the files. Throws CheckpointError naming `origin`, and
-/// offset or key, for every text that to_text() could not have written.
+/// Parses and checks everything that can be checked without the files: checksum, keys, names, digests, number of
+/// checksums per file. Throws CheckpointError naming `origin`, and offset or key.
 [[nodiscard]] Manifest parse_manifest(std::string_view text, const std::string& origin);
 
 /// Whether `name` may stand in a manifest: relative, at most 512 bytes, valid UTF-8 without control characters, no

@@ -7,7 +7,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "gato/core/file.h"  // Path, InputFile
@@ -85,14 +84,15 @@ struct SafetensorsLimits {
 /// crash. Const and thread-safe after construction.
 class SafetensorsReader {
  public:
-  /// Throws CheckpointError naming file, offset and rule for every malformed file, IoError when it cannot be opened.
+  /// Throws CheckpointError naming file, tensor or offset, and the broken rule for every malformed file; IoError when
+  /// it cannot be opened.
   explicit SafetensorsReader(const Path& path, SafetensorsLimits limits = {});
 
   [[nodiscard]] const Path& path() const { return file_.path(); }
   [[nodiscard]] const std::vector<TensorInfo>& tensors() const { return tensors_; }  ///< In the order of their bytes.
   [[nodiscard]] std::vector<std::string> names() const;                              ///< In the order of their bytes.
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  [[nodiscard]] bool has(const std::string& name) const { return index_.count(name) != 0; }
+  [[nodiscard]] bool has(const std::string& name) const { return find(name) != nullptr; }
 
   /// Throws CheckpointError naming the file, the tensor and the nearest name there is.
   [[nodiscard]] const TensorInfo& info(const std::string& name) const;
@@ -105,11 +105,11 @@ class SafetensorsReader {
   [[nodiscard]] std::map<std::string, std::vector<std::byte>> read_all() const;
 
  private:
-  const TensorInfo& usable_info(const std::string& name) const;
+  const TensorInfo* find(const std::string& name) const;
 
   InputFile file_;
   std::vector<TensorInfo> tensors_;
-  std::unordered_map<std::string, size_t> index_;
+  std::vector<size_t> by_name_;  // indices into tensors_, sorted by name
   std::map<std::string, std::string> metadata_;
 };
 

@@ -1,0 +1,150 @@
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <system_error>
+#include <utility>
+
+#include "checkpoint/folder_names.h"
+#include "gato/checkpoint/checkpoint.h"
+#include "gato/core/error.h"
+#include "gato/core/log.h"
+#include "gato/core/text.h"
+
+namespace gato::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kStepPrefix = "step-";
+constexpr size_t kStepDigits = 8;
+constexpr size_t kAlwaysKept = 2;  // the newest valid checkpoints that nothing deletes
+
+/// Names in `folder`; none when it is missing.
+std::vector<std::string> names_in(const Path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  fs::directory_iterator walk(folder, error);
+  if (error == std::errc::no_such_file_or_directory) return names;
+  for (; !error && walk != fs::directory_iterator(); walk.increment(error)) {
+    names.push_back(walk->path().filename().string());
+  }
+  if (error) {
+    throw IoError(cat(folder.string(), ": cannot list the folder: ", error.message(), "; check its permissions"),
+                  error.value());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// The process tag in a name such as "step-00001000.tmp-TAG" or "latest.tmp-TAG"; nothing for other names.
+std::optional<std::string_view> unfinished_by(std::string_view name) {
+  const size_t dot = name.find('.');
+  if (dot == std::string_view::npos) return std::nullopt;
+  const std::string_view stem = name.substr(0, dot);
+  if (stem != kLatestName && !parse_step_name(stem)) return std::nullopt;
+  const std::string_view rest = name.substr(dot);
+  for (const std::string_view mark : {kUnfinishedMark, kDeletedMark}) {
+    if (rest.starts_with(mark)) return rest.substr(mark.size(), rest.find('.', 1) - mark.size());
+  }
+  return std::nullopt;
+}
+
+/// Valid as far as deciding needs: the newest to `depth` until enough are established, older ones by their sizes.
+std::vector<CheckpointInfo> valid_checkpoints(const Path& folder, VerifyDepth depth) {
+  std::vector<CheckpointInfo> valid;
+  for (const CheckpointInfo& checkpoint : list_checkpoints(folder)) {
+    const VerifyDepth needed = valid.size() < kAlwaysKept ? depth : VerifyDepth::kSizes;
+    if (verify_checkpoint(checkpoint.path, needed).empty()) valid.push_back(checkpoint);
+  }
+  return valid;
+}
+
+/// Those of `valid` (by falling step) that `retention` does not keep, oldest first.
+std::vector<CheckpointInfo> not_kept(const std::vector<CheckpointInfo>& valid, const Retention& retention) {
+  const size_t num_kept = std::max<size_t>(kAlwaysKept, static_cast<size_t>(std::max<int64_t>(0, retention.keep_last)));
+  std::vector<CheckpointInfo> doomed;
+  for (size_t i = valid.size(); i > num_kept; --i) {
+    const CheckpointInfo& checkpoint = valid[i - 1];
+    if (retention.keep_every > 0 && checkpoint.step % retention.keep_every == 0) continue;
+    doomed.push_back(checkpoint);
+  }
+  return doomed;
+}
+
+/// Ends a replacement that was cut short: the old checkpoint gets its name back, unless the new one already has it.
+void settle_replacement(const Path& folder, const std::string& name, std::vector<Path>& removed) {
+  const Path aside = folder / name;
+  const Path original = folder / name.substr(0, name.size() - kReplacedMark.size());
+  if (!fs::exists(fs::symlink_status(original))) return rename_durable(aside, original);
+  delete_tree(aside);
+  removed.push_back(aside);
+}
+
+}  // namespace
+
+std::string step_name(int64_t step) {
+  GATO_CHECK(step >= 0, "step ", step);
+  const std::string digits = std::to_string(step);
+  return cat(kStepPrefix, std::string(kStepDigits - std::min(kStepDigits, digits.size()), '0'), digits);
+}
+
+std::optional<int64_t> parse_step_name(std::string_view name) {
+  if (!name.starts_with(kStepPrefix)) return std::nullopt;
+  const std::string_view digits = name.substr(kStepPrefix.size());
+  int64_t step = 0;
+  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), step);
+  if (parsed.ec != std::errc() || parsed.ptr != digits.data() + digits.size() || step < 0) return std::nullopt;
+  if (step_name(step) != name) return std::nullopt;  // one name per step
+  return step;
+}
+
+std::vector<CheckpointInfo> list_checkpoints(const Path& folder) {
+  std::vector<CheckpointInfo> checkpoints;
+  for (const std::string& name : names_in(folder)) {
+    const std::optional<int64_t> step = parse_step_name(name);
+    std::error_code ignored;
+    if (step && fs::is_directory(folder / name, ignored)) checkpoints.push_back({*step, folder / name});
+  }
+  std::sort(checkpoints.begin(), checkpoints.end(),
+            [](const CheckpointInfo& a, const CheckpointInfo& b) { return a.step > b.step; });
+  return checkpoints;
+}
+
+void warn_of_damage(const CheckpointInfo& checkpoint, const std::vector<Damage>& damages) {
+  log::warning("checkpoint", checkpoint.path.string(), " is damaged and passed over: ", damages.front().describe(),
+               damages.size() > 1 ? cat(" (and ", damages.size() - 1, " more)") : "", "; it is left where it is");
+}
+
+std::optional<CheckpointInfo> newest_valid(const Path& folder, const DamageCallback& on_damaged, VerifyDepth depth) {
+  for (const CheckpointInfo& checkpoint : list_checkpoints(folder)) {
+    const std::vector<Damage> damages = verify_checkpoint(checkpoint.path, depth);
+    if (damages.empty()) return checkpoint;
+    if (on_damaged) on_damaged(checkpoint, damages);
+  }
+  return std::nullopt;
+}
+
+std::vector<CheckpointInfo> prune(const Path& folder, Retention retention, VerifyDepth depth) {
+  // Sizes first: reading everything is for the case that something is to be deleted.
+  if (not_kept(valid_checkpoints(folder, VerifyDepth::kSizes), retention).empty()) return {};
+  std::vector<CheckpointInfo> doomed = not_kept(valid_checkpoints(folder, depth), retention);
+  for (const CheckpointInfo& checkpoint : doomed) delete_tree(checkpoint.path);
+  return doomed;
+}
+
+std::vector<Path> clean_checkpoints(const Path& folder) {
+  std::vector<Path> removed;
+  for (const std::string& name : names_in(folder)) {
+    if (name.ends_with(kReplacedMark) && parse_step_name(name.substr(0, name.size() - kReplacedMark.size()))) {
+      settle_replacement(folder, name, removed);
+    }
+    const std::optional<std::string_view> process = unfinished_by(name);
+    if (!process || is_running(*process)) continue;
+    delete_tree(folder / name);
+    removed.push_back(folder / name);
+  }
+  return removed;
+}
+
+}  // namespace gato::checkpoint

@@ -1,0 +1,36 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "gato/core/file.h"
+
+/// Names inside the folder `checkpoints` other than `step-N` and `latest`.
+namespace gato::checkpoint {
+
+inline constexpr std::string_view kLatestName = "latest";
+inline constexpr std::string_view kUnfinishedMark = ".tmp-";   ///< step-N.tmp-PROCESS: being written.
+inline constexpr std::string_view kDeletedMark = ".deleted-";  ///< step-N.deleted-PROCESS: being deleted.
+inline constexpr std::string_view kReplacedMark =
+    ".replaced";                                               ///< step-N.replaced: valid, a new step-N is being named.
+inline constexpr std::string_view kDamagedMark = ".damaged-";  ///< step-N.damaged-K: kept aside, never touched again.
+
+/// Names this process for as long as the machine runs: "<process id>-<its start time in clock ticks>", so that a later
+/// process with the same id is told apart.
+[[nodiscard]] std::string process_tag();
+
+/// Whether the process that process_tag() named still runs on this machine. Anything that is no tag is of no process.
+[[nodiscard]] bool is_running(std::string_view tag);
+
+/// A name in `folder` that is not taken: `stem`, `mark`, process_tag(), and a number where that is needed.
+[[nodiscard]] Path free_name(const Path& folder, std::string_view stem, std::string_view mark);
+
+/// Renames the folder or link at `path` so that it is no longer taken for what it was, then deletes it with all it
+/// holds.
+void delete_tree(const Path& path);
+
+/// Makes `link` a symbolic link to `target`, in one step when another link has the name.
+void replace_link(const Path& link, const std::string& target);
+
+}  // namespace gato::checkpoint
