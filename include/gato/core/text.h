@@ -11,7 +11,7 @@ namespace gato {
 template <class... Args>
 [[nodiscard]] std::string cat(const Args&... args) {
   std::ostringstream out;
-  (out << ... << args);
+  static_cast<void>((out << ... << args));
   return out.str();
 }
 
