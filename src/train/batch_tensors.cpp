@@ -1,0 +1,63 @@
+#include "gato/train/batch_tensors.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "gato/core/error.h"
+#include "gato/tokenizer/sequence.h"
+
+namespace gato::train {
+namespace {
+
+/// A tensor that shares memory with the loader's array. Only read, whence the const_cast that from_blob needs.
+template <class T>
+at::Tensor view_of(const std::vector<T>& array, int64_t first, at::IntArrayRef shape, at::ScalarType dtype) {
+  return at::from_blob(const_cast<T*>(array.data() + first), shape, at::TensorOptions().dtype(dtype));
+}
+
+template <class T>
+at::Tensor copy_of(const std::vector<T>& array, at::ScalarType dtype) {
+  return view_of(array, 0, {static_cast<int64_t>(array.size())}, dtype).clone();
+}
+
+void select_patches(const data::Batch& batch, int64_t first_token, int64_t end_token, model::ModelInput& input) {
+  const auto begin = std::lower_bound(batch.patch_index.begin(), batch.patch_index.end(), first_token);
+  const auto end = std::lower_bound(batch.patch_index.begin(), batch.patch_index.end(), end_token);
+  const int64_t first = begin - batch.patch_index.begin(), count = end - begin;
+  if (count == 0) return;
+  input.patch_index = view_of(batch.patch_index, first, {count}, at::kLong);
+  if (first_token != 0) input.patch_index = input.patch_index - first_token;
+  input.patches = view_of(batch.patches, first * tokenizer::kPatchBytes, {count, tokenizer::kPatchSide, tokenizer::kPatchSide, 3}, at::kByte);
+  input.patch_rows = view_of(batch.patch_rows, first, {count}, at::kInt);
+  input.patch_columns = view_of(batch.patch_columns, first, {count}, at::kInt);
+}
+
+}  // namespace
+
+BatchTensors batch_tensors(const data::Batch& batch, int64_t first, int64_t count) {
+  GATO_CHECK(first >= 0 && count >= 1 && first + count <= batch.rows, "rows ", first, " + ", count, " of ", batch.rows);
+  const int64_t row_tokens = batch.row_tokens;
+  const int64_t first_token = first * row_tokens, end_token = (first + count) * row_tokens;
+  BatchTensors tensors;
+  tensors.input.ids = view_of(batch.ids, first_token, {count, row_tokens}, at::kInt);
+  tensors.input.sequence_starts = view_of(batch.sequence_starts, first_token, {count, row_tokens}, at::kInt);
+  tensors.input.local_positions = view_of(batch.local_positions, first_token, {count, row_tokens}, at::kInt);
+  select_patches(batch, first_token, end_token, tensors.input);
+
+  std::vector<int64_t> positions, targets;
+  std::vector<float> weights;
+  for (int64_t i = first_token; i < end_token; ++i) {
+    const auto token = static_cast<size_t>(i);
+    if (batch.loss_weights[token] == 0) continue;
+    positions.push_back(i - 1 - first_token);  // never the first of a row: a sequence's first token has no loss
+    targets.push_back(batch.targets[token]);
+    weights.push_back(batch.loss_weights[token]);
+    tensors.loss_sources.push_back(batch.sources[token]);
+    tensors.weight_sum += static_cast<double>(batch.loss_weights[token]);
+  }
+  tensors.loss = {copy_of(positions, at::kLong), copy_of(targets, at::kLong), copy_of(weights, at::kFloat)};
+  return tensors;
+}
+
+}  // namespace gato::train

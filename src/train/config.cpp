@@ -1,0 +1,71 @@
+#include "gato/train/config.h"
+
+#include <cmath>
+#include <numbers>
+
+namespace gato::train {
+namespace {
+
+class RangeChecks {
+ public:
+  explicit RangeChecks(ConfigProblems& problems) : problems_(problems) {}
+  void operator()(const char* name, double value, double low, double high) {
+    if (!(value >= low && value <= high)) problems_.add(name, cat("is ", value, ", but must be in [", low, ", ", high, "]"));
+  }
+
+ private:
+  ConfigProblems& problems_;
+};
+
+}  // namespace
+
+void validate_config(const OptimizerConfig& config, ConfigProblems& problems) {
+  RangeChecks in_range(problems);
+  in_range("learning_rate", config.learning_rate, 0, 10);
+  in_range("final_share", config.final_share, 0, 1);
+  in_range("warmup_steps", static_cast<double>(config.warmup_steps), 0, 1e12);
+  in_range("beta_1", config.beta_1, 0, 0.999999);
+  in_range("beta_2", config.beta_2, 0, 0.999999);
+  in_range("epsilon", config.epsilon, 1e-20, 1);
+  in_range("weight_decay", config.weight_decay, 0, 10);
+  in_range("clip_norm", config.clip_norm, 0, 1e9);
+}
+
+void validate_config(const LoopConfig& config, ConfigProblems& problems) {
+  RangeChecks in_range(problems);
+  const auto count = [&](const char* name, int64_t value, int64_t low) {
+    in_range(name, static_cast<double>(value), static_cast<double>(low), 1e15);
+  };
+  count("steps", config.steps, 1);
+  count("batch_rows", config.batch_rows, 1);
+  count("micro_batch_rows", config.micro_batch_rows, 0);
+  count("seed", config.seed, 0);
+  in_range("soft_target_bins", config.soft_target_bins, 0, 256);
+  count("log_every", config.log_every, 1);
+  count("validate_every", config.validate_every, 0);
+  count("validation_rows", config.validation_rows, 0);
+  count("checkpoint_every", config.checkpoint_every, 1);
+  count("keep_checkpoints", config.keep_checkpoints, 2);
+  count("keep_every", config.keep_every, 0);
+  in_range("max_minutes", config.max_minutes, 0, 1e9);
+  in_range("threads", static_cast<double>(config.threads), 0, 4096);
+  count("demonstration_steps", config.demonstration_steps, 0);
+  count("heldout_tokens", config.heldout_tokens, 0);
+  if (config.micro_batch_rows > 0 && config.batch_rows % config.micro_batch_rows != 0) {
+    problems.add("micro_batch_rows", cat("is ", config.micro_batch_rows, ", which does not divide batch_rows ", config.batch_rows));
+  }
+}
+
+double learning_rate(const OptimizerConfig& config, int64_t step, int64_t steps) {
+  constexpr double kStart = 1e-7;  // gato_spec 5.1
+  if (step <= config.warmup_steps) {
+    const double share = static_cast<double>(step) / static_cast<double>(config.warmup_steps);
+    return kStart + (config.learning_rate - kStart) * share;
+  }
+  const double span = static_cast<double>(std::max<int64_t>(1, steps - config.warmup_steps));
+  const double share = std::min(1.0, static_cast<double>(step - config.warmup_steps) / span);
+  const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * share));
+  return config.learning_rate * (config.final_share + (1 - config.final_share) * cosine);
+}
+
+}  // namespace gato::train

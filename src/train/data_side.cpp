@@ -1,0 +1,75 @@
+#include <cmath>
+#include <limits>
+
+#include "gato/core/log.h"
+#include "session.h"
+
+namespace gato::train {
+
+OpenedData open_data(const TrainingConfig& config) {
+  OpenedData opened;
+  if (config.tokenizer.model.empty()) {
+    throw ConfigError("tokenizer.model names no file; make one with `gato-data train-tokenizer --out tokenizer.model DATASET ...`");
+  }
+  if (!std::filesystem::exists(config.tokenizer.model)) {
+    throw ConfigError(cat("tokenizer.model: ", config.tokenizer.model,
+                          " does not exist; make it with `gato-data train-tokenizer --out ", config.tokenizer.model, " DATASET ...`"));
+  }
+  opened.text = tokenizer::TextTokenizer::load(config.tokenizer.model);
+  opened.vocabulary = tokenizer::Vocabulary(opened.text->size(), config.tokenizer.private_discrete);
+  const auto seed = static_cast<uint64_t>(config.train.seed);
+  opened.training = data::open_sources(config.data, *opened.vocabulary, &*opened.text, data::Split::kTraining);
+  opened.validation = data::open_sources(config.data, *opened.vocabulary, &*opened.text, data::Split::kValidation);
+  opened.plan = std::make_shared<const data::RowPlan>(config.data, opened.training, seed);
+  if (!opened.validation.empty() && config.train.validation_rows > 0) {
+    opened.validation_plan = std::make_shared<const data::RowPlan>(config.data, opened.validation, seed, true);
+  }
+  return opened;
+}
+
+model::ModelShape model_shape(const tokenizer::Vocabulary& vocabulary) {
+  return {vocabulary.size(), vocabulary.first_bin(), tokenizer::kNumBins};
+}
+
+DomainLosses::DomainLosses(const data::RowPlan& plan) {
+  for (const auto& source : plan.sources()) domains_.push_back(source->spec().domain());
+  clear();
+}
+
+void DomainLosses::add(const at::Tensor& nll, const std::vector<int32_t>& sources) {
+  const float* values = nll.const_data_ptr<float>();
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const auto source = static_cast<size_t>(sources[i]);
+    sums_[source] += static_cast<double>(values[i]);
+    ++counts_[source];
+  }
+}
+
+void DomainLosses::clear() {
+  sums_.assign(domains_.size(), 0);
+  counts_.assign(domains_.size(), 0);
+}
+
+std::map<std::string, double> DomainLosses::means() const {
+  std::map<std::string, std::pair<double, int64_t>> totals;
+  for (size_t s = 0; s < domains_.size(); ++s) {
+    if (counts_[s] == 0) continue;
+    totals[domains_[s]].first += sums_[s];
+    totals[domains_[s]].second += counts_[s];
+  }
+  std::map<std::string, double> means;
+  for (const auto& [domain, total] : totals) means[domain] = total.first / static_cast<double>(total.second);
+  return means;
+}
+
+double DomainLosses::mean() const {
+  double sum = 0;
+  int64_t count = 0;
+  for (size_t s = 0; s < sums_.size(); ++s) {
+    sum += sums_[s];
+    count += counts_[s];
+  }
+  return count == 0 ? std::numeric_limits<double>::quiet_NaN() : sum / static_cast<double>(count);
+}
+
+}  // namespace gato::train
