@@ -17,8 +17,8 @@ if(_gato_mujoco_library AND EXISTS "${_gato_mujoco}/include/mujoco/mujoco.h")
   set(GatoMujoco_FOUND TRUE)
   string(REGEX REPLACE ".*\\.so\\." "" GatoMujoco_VERSION "${_gato_mujoco_library}")
 elseif(GatoMujoco_FIND_REQUIRED)
-  message(FATAL_ERROR "MuJoCo was not found in '${_gato_mujoco}': run tools/setup, or set GATO_MUJOCO_DIR to the "
-                      "folder `mujoco` of an unpacked mujoco 3.3 wheel.")
+  message(FATAL_ERROR "MuJoCo was not found in '${_gato_mujoco}': run tools/setup, or set GATO_DEPS_DIR to the "
+                      "folder it filled or GATO_MUJOCO_DIR to the folder `mujoco` of a mujoco 3.3 wheel.")
 endif()
 
 if(GatoMujoco_FOUND AND NOT TARGET GatoMujoco::mujoco)

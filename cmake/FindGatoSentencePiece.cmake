@@ -16,8 +16,8 @@ set(GatoSentencePiece_FOUND FALSE)
 if(EXISTS "${_gato_spm}/lib/libsentencepiece_train.a" AND EXISTS "${_gato_spm}/include/sentencepiece_processor.h")
   set(GatoSentencePiece_FOUND TRUE)
 elseif(GatoSentencePiece_FIND_REQUIRED)
-  message(FATAL_ERROR "SentencePiece was not found in '${_gato_spm}': run tools/setup, or set GATO_SENTENCEPIECE_DIR "
-                      "to a folder with include/ and lib/ of a static SentencePiece 0.2.1.")
+  message(FATAL_ERROR "SentencePiece was not found in '${_gato_spm}': run tools/setup, or set GATO_DEPS_DIR to "
+                      "the folder it filled or GATO_SENTENCEPIECE_DIR to one with include/ and lib/ of SentencePiece 0.2.1.")
 endif()
 
 if(GatoSentencePiece_FOUND AND NOT TARGET GatoSentencePiece::sentencepiece)

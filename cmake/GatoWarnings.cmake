@@ -1,8 +1,10 @@
 # gato_warnings: warnings of the house for our own code. gato_build_options: sanitizers and checks.
 add_library(gato_warnings INTERFACE)
-target_compile_options(gato_warnings INTERFACE -Wall -Wextra -Wshadow -Wconversion)
+target_compile_options(gato_warnings INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow;-Wconversion>"
+                                               "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra>")
 if(GATO_WERROR)
-  target_compile_options(gato_warnings INTERFACE -Werror)
+  target_compile_options(gato_warnings INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Werror>"
+                                                 "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>")
 endif()
 
 if(GATO_SANITIZE)

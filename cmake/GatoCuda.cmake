@@ -1,0 +1,19 @@
+# The CUDA language for src/*/cuda/*.cu. Needs a CUDA 13 toolkit and `tools/setup --cuda`; no GPU is needed to build.
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  # Also for CMake's own check of the compiler, whose default this toolkit no longer has.
+  set(CMAKE_CUDA_ARCHITECTURES "80;90" CACHE STRING "GPU architectures to compile for" FORCE)
+endif()
+find_program(GATO_NVCC nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
+if(NOT GATO_NVCC)
+  message(FATAL_ERROR "GATO_CUDA needs nvcc of a CUDA 13 toolkit: install one, or set GATO_CUDA=OFF.")
+endif()
+if(NOT CMAKE_CUDA_COMPILER)
+  set(CMAKE_CUDA_COMPILER "${GATO_NVCC}")
+endif()
+# One runtime per process: LibTorch brings the shared one.
+set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+target_link_libraries(GatoTorch::torch INTERFACE CUDA::cudart)
