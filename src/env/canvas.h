@@ -46,8 +46,8 @@ class Canvas {
   /// `picture` with its pixels enlarged to squares of `scale`.
   void enlarged(int x, int y, const episode::Image& picture, int scale);
 
-  /// One line of text, letters 5 x 7 pixels times `scale` (tails 2 lower), 6 x scale apart. Capitals are drawn small; a character there
-  /// is no drawing of becomes an empty box.
+  /// One line of text, letters 5 x 7 pixels times `scale` (tails 2 lower), 6 x scale apart. Capitals are drawn small; a
+  /// character there is no drawing of becomes an empty box.
   void text(int x, int y, std::string_view line, Color color, int scale = 1);
   [[nodiscard]] static int text_width(std::string_view line, int scale = 1);
 

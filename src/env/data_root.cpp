@@ -34,8 +34,8 @@ std::string data_root() {
   for (const Path& folder : {installed, Path(GATO_SOURCE_DIR)}) {
     if (holds_data(folder)) return std::filesystem::weakly_canonical(folder).string();
   }
-  throw ConfigError(cat("The folders configs/ and data/ were found neither in ", installed.string(), " nor in ", GATO_SOURCE_DIR,
-                        ": set GATO_ROOT to the folder that holds them."));
+  throw ConfigError(cat("The folders configs/ and data/ were found neither in ", installed.string(), " nor in ",
+                        GATO_SOURCE_DIR, ": set GATO_ROOT to the folder that holds them."));
 }
 
 }  // namespace gato::env

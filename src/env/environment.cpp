@@ -59,7 +59,8 @@ void Environment::restore(const std::string& /*snapshot*/) {
 
 void check_action(const TaskSpec& spec, const StepValues& action) {
   if (action.size() != spec.action.size()) {
-    throw DataError(cat("Task ", spec.id, ": an action has ", spec.action.size(), " fields, ", action.size(), " given."));
+    throw DataError(
+        cat("Task ", spec.id, ": an action has ", spec.action.size(), " fields, ", action.size(), " given."));
   }
   for (size_t i = 0; i < action.size(); ++i) check_value(spec, spec.action[i], action[i]);
 }

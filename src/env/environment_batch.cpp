@@ -14,8 +14,8 @@ namespace gato::env {
 
 namespace {
 
-/// Threads that stay alive between steps. begin() hands out the indices [0, count) of a piece of work; finish() helps and
-/// returns when all are done, rethrowing the first exception. Used by one thread.
+/// Threads that stay alive between steps. begin() hands out the indices [0, count) of a piece of work; finish() helps
+/// and returns when all are done, rethrowing the first exception. Used by one thread.
 class WorkerPool {
  public:
   explicit WorkerPool(int workers) {
@@ -180,7 +180,8 @@ class NativeBatch final : public EnvironmentBatch {
 }  // namespace
 
 std::unique_ptr<EnvironmentBatch> make_environment_batch(const std::string& task, int size, int threads) {
-  if (size < 1) throw ConfigError(cat("A batch of environments of ", task, " needs a size of at least 1, got ", size, "."));
+  if (size < 1)
+    throw ConfigError(cat("A batch of environments of ", task, " needs a size of at least 1, got ", size, "."));
   if (threads < 0) throw ConfigError(cat("A batch of environments cannot use ", threads, " threads."));
   return std::make_unique<NativeBatch>(task, size, threads == 0 ? thread_budget() : threads);
 }

@@ -1,6 +1,6 @@
 #include <map>
 
-#include "env/random_play.h"
+#include "env/reference_play.h"
 #include "gato/core/error.h"
 #include "gato/env/rollout.h"
 

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <cmath>
 
-#include "env/random_play.h"
+#include "env/reference_play.h"
 #include "gato/core/error.h"
 #include "gato/core/signals.h"
 #include "gato/core/text.h"
@@ -24,7 +24,8 @@ class EpisodeLog {
   void note_action(const StepValues& action, const std::optional<std::string>& reference) {
     if (spec_->scoring != episode::Scoring::kExactMatch) return;
     if (!reference) {
-      throw DataError(cat("Task ", spec_->id, " is judged by exact match, but its environment gives no reference answer."));
+      throw DataError(
+          cat("Task ", spec_->id, " is judged by exact match, but its environment gives no reference answer."));
     }
     const std::string answer = text_of(action);
     result_.exact_match = result_.exact_match.value_or(true) && answer == *reference;
@@ -37,8 +38,8 @@ class EpisodeLog {
     ++result_.length;
     if (step.done()) result_.success = step.success;
     if (!step.done() && spec_->max_steps > 0 && result_.length >= spec_->max_steps) {
-      throw DataError(cat("Task ", spec_->id, ": the episode of seed ", result_.seed, " goes on after ", spec_->max_steps,
-                          " steps, the limit its specification states."));
+      throw DataError(cat("Task ", spec_->id, ": the episode of seed ", result_.seed, " goes on after ",
+                          spec_->max_steps, " steps, the limit its specification states."));
     }
   }
 
@@ -71,7 +72,10 @@ class EpisodeLog {
 class Rollouts {
  public:
   Rollouts(EnvironmentBatch& batch, Policy& policy, const RolloutOptions& options)
-      : batch_(batch), policy_(policy), options_(options), slots_(static_cast<size_t>(batch.size())),
+      : batch_(batch),
+        policy_(policy),
+        options_(options),
+        slots_(static_cast<size_t>(batch.size())),
         results_(options.seeds.size()) {}
 
   std::vector<RolloutResult> run() {
@@ -114,7 +118,8 @@ class Rollouts {
       observations.push_back(std::move(at(slot).observation));
     }
     const std::vector<StepValues> actions = policy_.act(busy, observations);
-    GATO_CHECK(actions.size() == busy.size(), "the policy gave ", actions.size(), " actions for ", busy.size(), " slots");
+    GATO_CHECK(actions.size() == busy.size(), "the policy gave ", actions.size(), " actions for ", busy.size(),
+               " slots");
     for (size_t i = 0; i < busy.size(); ++i) {
       at(busy[i]).log.note_action(actions[i], batch_.reference_answer(busy[i]));
     }
@@ -166,8 +171,9 @@ std::vector<RolloutResult> roll_out(EnvironmentBatch& batch, Policy& policy, con
   return Rollouts(batch, policy, options).run();
 }
 
-std::vector<RolloutResult> roll_out_reference(const std::string& task, ReferenceAgent agent,
-                                              const std::vector<uint64_t>& seeds) {
+std::vector<RolloutResult> play_reference_episodes(const std::string& task, ReferenceAgent agent,
+                                                   const std::vector<uint64_t>& seeds, int threads,
+                                                   const std::function<void()>& on_episode) {
   const TaskEntry& entry = find_task(task);
   const bool by_expert = agent == ReferenceAgent::kExpert;
   if (by_expert && !entry.make_expert) throw ConfigError(cat("Task ", task, " has no expert."));
@@ -179,12 +185,19 @@ std::vector<RolloutResult> roll_out_reference(const std::string& task, Reference
     for (size_t i = next++; i < seeds.size(); i = next++) {
       throw_if_stopped("measuring reference scores");
       results[i] = play_reference(*environment, expert.get(), seeds[i]);
+      if (on_episode) on_episode();
     }
   };
   // Making an environment may be costly, so there is one per thread and not one per episode.
-  const auto workers = std::min<int64_t>(thread_budget(), static_cast<int64_t>(seeds.size()));
-  if (workers > 0) parallel_for(workers, play);
+  const int64_t most = threads > 0 ? threads : thread_budget();
+  const auto workers = std::min(most, static_cast<int64_t>(seeds.size()));
+  if (workers > 0) parallel_for(workers, play, threads);
   return results;
+}
+
+std::vector<RolloutResult> roll_out_reference(const std::string& task, ReferenceAgent agent,
+                                              const std::vector<uint64_t>& seeds) {
+  return play_reference_episodes(task, agent, seeds, 0, nullptr);
 }
 
 episode::ReturnRecord return_record(const std::vector<RolloutResult>& results) {
@@ -192,7 +205,8 @@ episode::ReturnRecord return_record(const std::vector<RolloutResult>& results) {
   record.episodes = static_cast<int64_t>(results.size());
   if (results.empty()) return record;
   const auto count = static_cast<double>(results.size());
-  for (const RolloutResult& result : results) record.mean += result.episode_return / count;
+  for (const RolloutResult& result : results) record.mean += result.episode_return;
+  record.mean /= count;
   if (results.size() < 2) return record;
   double squares = 0;
   for (const RolloutResult& result : results) squares += std::pow(result.episode_return - record.mean, 2);

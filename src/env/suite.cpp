@@ -14,7 +14,8 @@ namespace {
 constexpr int64_t kMostEpisodes = 100'000'000;
 
 bool is_file_path(const std::string& name_or_path) {
-  return name_or_path.find('/') != std::string::npos || name_or_path.ends_with(".yaml") || name_or_path.ends_with(".yml");
+  return name_or_path.find('/') != std::string::npos || name_or_path.ends_with(".yaml") ||
+         name_or_path.ends_with(".yml");
 }
 
 std::vector<std::string> suites_in(const std::vector<Path>& folders) {
@@ -50,13 +51,16 @@ Path find_suite_file(const std::string& name) {
 
 void validate_config(const SuiteTask& task, ConfigProblems& problems) {
   if (task.pattern.empty()) problems.add("pattern", "must not be empty");
-  if (task.episodes < 0 || task.episodes > kMostEpisodes) problems.add("episodes", cat("must be in [0, ", kMostEpisodes, "]"));
-  if (task.rollouts < 0 || task.rollouts > kMostEpisodes) problems.add("rollouts", cat("must be in [0, ", kMostEpisodes, "]"));
+  if (task.episodes < 0 || task.episodes > kMostEpisodes)
+    problems.add("episodes", cat("must be in [0, ", kMostEpisodes, "]"));
+  if (task.rollouts < 0 || task.rollouts > kMostEpisodes)
+    problems.add("rollouts", cat("must be in [0, ", kMostEpisodes, "]"));
   if (task.noise.empty()) problems.add("noise", "needs at least one level; [0] for none");
   for (const double level : task.noise) {
     if (!(level >= 0 && level <= 1)) problems.add("noise", cat("level ", level, " is outside [0, 1]"));
   }
-  if (!(task.temperature > 0 && task.temperature <= 100)) problems.add("temperature", "must be above 0 and at most 100");
+  if (!(task.temperature > 0 && task.temperature <= 100))
+    problems.add("temperature", "must be above 0 and at most 100");
 }
 
 void validate_config(const SuiteText& text, ConfigProblems& problems) {

@@ -10,11 +10,11 @@
 namespace gato::env {
 
 struct CollectOptions {
-  Path out;                   ///< Folder; each task's data set goes to OUT/<id with / as ->.
+  Path out;  ///< Folder; each task's data set goes to OUT/<id with / as ->.
   uint64_t seed = 0;
   int64_t reference_episodes = 100;  ///< Episodes that measure expert and random returns (seeds never used for data).
-  int threads = 0;            ///< 0: the thread budget. Results do not depend on it.
-  double episodes_scale = 1;  ///< Multiplies every task's number of episodes; for quick tries.
+  int threads = 0;                   ///< 0: the thread budget. Results do not depend on it.
+  double episodes_scale = 1;         ///< Multiplies every task's number of episodes; for quick tries.
 };
 
 /// What was recorded of one task.
@@ -23,12 +23,12 @@ struct CollectSummary {
   int64_t episodes = 0, steps = 0;
   double mean_return = 0;
   episode::ReturnRecord expert, random;
-  bool reused = false;        ///< The data set was already there, complete and made with the same settings.
+  bool reused = false;  ///< The data set was already there, complete and made with the same settings.
 };
 
 /// Records demonstrations of every task of `suite` that has episodes, and its texts, as data sets. Deterministic in
-/// (suite, seed). Finished data sets with the same settings are kept, so an interrupted collection goes on where it was.
-/// Shows progress; polls stop_requested().
+/// (suite, seed). Finished data sets with the same settings are kept, so an interrupted collection goes on where it
+/// was. Shows progress; polls stop_requested().
 std::vector<CollectSummary> collect(const Suite& suite, const CollectOptions& options);
 
 /// One demonstration: `seed` keys the environment, the noise level and the noise.

@@ -20,8 +20,8 @@ using episode::TaskSpec;
 struct StepResult {
   StepValues observation;  ///< Aligned with TaskSpec::observation; meaningful unless the episode ended.
   double reward = 0;
-  bool terminated = false;  ///< The task itself ended (goal, failure).
-  bool truncated = false;   ///< A time limit ended it.
+  bool terminated = false;      ///< The task itself ended (goal, failure).
+  bool truncated = false;       ///< A time limit ended it.
   std::optional<bool> success;  ///< Set on the last step of tasks that define success.
   [[nodiscard]] bool done() const { return terminated || truncated; }
 };
@@ -34,7 +34,8 @@ class Environment {
   [[nodiscard]] virtual const TaskSpec& spec() const = 0;
   /// Starts the episode of `seed` and returns its first observation.
   virtual StepValues reset(uint64_t seed) = 0;
-  /// `action` aligned with TaskSpec::action. Values outside their bounds are clipped (continuous) or a DataError (discrete).
+  /// `action` aligned with TaskSpec::action. Values outside their bounds are clipped (continuous) or a DataError
+  /// (discrete). ContractError before reset() and after the end of an episode.
   virtual StepResult step(const StepValues& action) = 0;
   /// A picture of the present state for people; nothing where there is none.
   virtual std::optional<Image> frame() { return std::nullopt; }
@@ -54,8 +55,8 @@ class Expert {
   virtual StepValues act() = 0;
 };
 
-/// How demonstrations are disturbed so that data covers the states of imperfect play: the executed action is noisy, the label
-/// stays the expert's.
+/// How demonstrations are disturbed so that data covers the states of imperfect play: the executed action is noisy, the
+/// label stays the expert's.
 struct ActionNoise {
   std::vector<double> levels = {0.0};  ///< One is drawn per episode.
   /// Continuous actions: noise of `level` x half the range, Ornstein-Uhlenbeck with this correlation between steps.
@@ -64,7 +65,8 @@ struct ActionNoise {
   double random_action_share = 0.5;
 };
 
-/// Where a task comes from. `make_expert` may be empty: such a task is registered, collected for nothing and left unscored.
+/// Where a task comes from. `make_expert` may be empty: such a task is registered, collected for nothing and left
+/// unscored.
 struct TaskEntry {
   std::string id;
   std::function<std::unique_ptr<Environment>()> make;
@@ -81,8 +83,8 @@ void register_task(TaskEntry entry);
 [[nodiscard]] std::unique_ptr<Environment> make_environment(const std::string& id);
 
 /// For implementations of step(): throws DataError naming task and field when `action` has another number of fields or
-/// elements than TaskSpec::action, a discrete value out of range, a NaN or invalid UTF-8. Bounds of continuous values are not
-/// checked: step() clips them.
+/// elements than TaskSpec::action, a discrete value out of range, a NaN or invalid UTF-8. Bounds of continuous values
+/// are not checked: step() clips them.
 void check_action(const TaskSpec& spec, const StepValues& action);
 
 /// A uniformly random action inside the specification (bounds, categories; printable ASCII of 1 to 8 letters for text).

@@ -11,8 +11,8 @@
 
 namespace gato::env {
 
-/// What the seed of an episode is for. The use is part of the seed, so data, reference measurements and evaluations never
-/// share an episode, whatever seeds people choose.
+/// What the seed of an episode is for. The use is part of the seed, so data, reference measurements and evaluations
+/// never share an episode, whatever seeds people choose.
 enum class SeedUse : uint8_t { kData = 0, kReference = 1, kEvaluation = 2 };
 
 /// Seed of episode `index` of `task`: a keyed hash of all arguments whose two lowest bits are the use.
@@ -20,8 +20,8 @@ enum class SeedUse : uint8_t { kData = 0, kReference = 1, kEvaluation = 2 };
 /// seed_for of the indices [0, count).
 [[nodiscard]] std::vector<uint64_t> seeds_for(SeedUse use, uint64_t seed, const std::string& task, int64_t count);
 
-/// Many environments of one task, stepped together. start() begins work, wait() collects it, so that the caller can compute
-/// meanwhile. Slots are numbered 0 .. size()-1. Used by one thread.
+/// Many environments of one task, stepped together. start() begins work, wait() collects it, so that the caller can
+/// compute meanwhile. Slots are numbered 0 .. size()-1. Used by one thread.
 class EnvironmentBatch {
  public:
   virtual ~EnvironmentBatch() = default;
@@ -37,7 +37,8 @@ class EnvironmentBatch {
 };
 
 /// Native environments of one task in this process, stepped by up to `threads` threads (0: the budget).
-[[nodiscard]] std::unique_ptr<EnvironmentBatch> make_environment_batch(const std::string& task, int size, int threads = 0);
+[[nodiscard]] std::unique_ptr<EnvironmentBatch> make_environment_batch(const std::string& task, int size,
+                                                                       int threads = 0);
 
 /// Chooses actions for the slots of a batch of environments.
 class Policy {
@@ -65,15 +66,16 @@ struct RolloutResult {
 };
 
 struct RolloutOptions {
-  std::vector<uint64_t> seeds;      ///< One episode each.
-  int record_frames = 0;            ///< Episodes, counted from the first seed, of which frames are kept.
-  int frame_stride = 1;             ///< Every how many steps a frame is kept.
+  std::vector<uint64_t> seeds;  ///< One episode each.
+  int record_frames = 0;        ///< Episodes, counted from the first seed, of which frames are kept.
+  int frame_stride = 1;         ///< Every how many steps a frame is kept.
   std::function<void(int64_t episodes_done)> on_progress;
 };
 
-/// Plays one episode per seed with `policy`, all slots of `batch` busy; results in the order of the seeds, independent of the
-/// batch's size as far as the policy's answers are. Polls stop_requested() (Interrupted).
-[[nodiscard]] std::vector<RolloutResult> roll_out(EnvironmentBatch& batch, Policy& policy, const RolloutOptions& options);
+/// Plays one episode per seed with `policy`, all slots of `batch` busy; results in the order of the seeds, independent
+/// of the batch's size as far as the policy's answers are. Polls stop_requested() (Interrupted).
+[[nodiscard]] std::vector<RolloutResult> roll_out(EnvironmentBatch& batch, Policy& policy,
+                                                  const RolloutOptions& options);
 
 /// Plays one episode per seed with the task's expert (no noise) or at random, in parallel.
 enum class ReferenceAgent { kExpert, kRandom };

@@ -7,16 +7,16 @@
 /// cells wide at the bottom should be there when they land. The board has 16 x 16 cells.
 namespace gato::env::game {
 
-inline constexpr int kBoard = 16;         ///< Cells per side.
-inline constexpr int kCatchSteps = 75;    ///< Five balls of 15 steps.
+inline constexpr int kBoard = 16;       ///< Cells per side.
+inline constexpr int kCatchSteps = 75;  ///< Five balls of 15 steps.
 
 struct CatchState {
   uint64_t seed = 0;
   int32_t steps = 0;
-  int32_t balls = 0;       ///< Begun so far; keys the next one.
+  int32_t balls = 0;  ///< Begun so far; keys the next one.
   int32_t ball_x = 0, ball_y = 0;
-  int32_t drift = 0;       ///< -1, 0 or 1 cells per step.
-  int32_t paddle = 0;      ///< Column of its middle, 1 .. 14.
+  int32_t drift = 0;   ///< -1, 0 or 1 cells per step.
+  int32_t paddle = 0;  ///< Column of its middle, 1 .. 14.
   int32_t caught = 0;
 };
 

@@ -38,7 +38,8 @@ class CatchEnvironment final : public Environment {
 
   StepResult step(const StepValues& action) override {
     check_action(spec_, action);
-    GATO_CHECK(state_.balls > 0 && state_.steps < game::kCatchSteps, "game/catch was stepped before reset or after its end");
+    GATO_CHECK(state_.balls > 0 && state_.steps < game::kCatchSteps,
+               "game/catch was stepped before reset or after its end");
     StepResult result;
     result.reward = game::advance_catch(state_, action[0].discrete[0] - 1);
     result.observation = observe();

@@ -8,8 +8,8 @@ namespace gato::env::grid {
 
 namespace {
 
-constexpr int kCell = 32;                    // pixels
-constexpr int kCaption = 24;                 // pixels above the room
+constexpr int kCell = 32;     // pixels
+constexpr int kCaption = 24;  // pixels above the room
 constexpr Color kPage = {250, 250, 250};
 constexpr Color kInk = {40, 44, 52};
 constexpr Color kLine = {96, 100, 108};

@@ -11,8 +11,7 @@ size_t pose_index(const Pose& pose) { return World::index(pose.position) * 4 + s
 
 bool sees_something_new(const World& world, const Pose& pose) {
   const auto cells = cells_in_view(pose);
-  return std::any_of(cells.begin(), cells.end(),
-                     [&](Position p) { return world.inside(p) && !world.seen_at(p); });
+  return std::any_of(cells.begin(), cells.end(), [&](Position p) { return world.inside(p) && !world.seen_at(p); });
 }
 
 struct Visit {

@@ -8,7 +8,7 @@
 /// walks, a mission in words, and a view of the 5 x 5 cells in front.
 namespace gato::env::grid {
 
-inline constexpr int kMaxSide = 9;        ///< Cells per side, walls included: 7, 8 or 9.
+inline constexpr int kMaxSide = 9;  ///< Cells per side, walls included: 7, 8 or 9.
 inline constexpr int kViewSide = 5;
 inline constexpr int kViewCells = kViewSide * kViewSide;
 inline constexpr int kMaxSteps = 40;
@@ -68,7 +68,8 @@ struct World {
 /// The pose after a turn, or after a step forward where the cell in front is free.
 [[nodiscard]] Pose moved(const World& world, const Pose& pose, int32_t action);
 
-/// The cells in view, farthest row first, left to right as the agent sees it; the agent stands at [22]. Some may lie outside.
+/// The cells in view, farthest row first, left to right as the agent sees it; the agent stands at [22]. Some may lie
+/// outside.
 [[nodiscard]] std::array<Position, kViewCells> cells_in_view(const Pose& pose);
 
 /// What the agent sees: one Cell per cell in view, walls outside the room.

@@ -91,8 +91,8 @@ episode::Image draw_picture(const Content& content, uint64_t seed) {
 }
 
 std::string caption_of(const Content& content) {
-  return cat("a ", kColors[static_cast<size_t>(content.color)], " ", kShapes[static_cast<size_t>(content.shape)], " at the ",
-             kRows[static_cast<size_t>(content.row)], " ", kColumns[static_cast<size_t>(content.column)]);
+  return cat("a ", kColors[static_cast<size_t>(content.color)], " ", kShapes[static_cast<size_t>(content.shape)],
+             " at the ", kRows[static_cast<size_t>(content.row)], " ", kColumns[static_cast<size_t>(content.column)]);
 }
 
 Question draw_question(uint64_t seed) {

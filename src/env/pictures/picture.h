@@ -39,7 +39,7 @@ struct Content {
 
 enum class Question { kColor, kShape, kPlace };
 [[nodiscard]] Question draw_question(uint64_t seed);
-[[nodiscard]] std::string question_text(Question question);                        ///< "what color is it ?".
+[[nodiscard]] std::string question_text(Question question);                      ///< "what color is it ?".
 [[nodiscard]] std::string answer_to(Question question, const Content& content);  ///< "red".
 
 }  // namespace gato::env::pictures
