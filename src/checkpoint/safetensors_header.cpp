@@ -16,7 +16,7 @@ namespace gato::checkpoint {
 namespace {
 
 /// A name from a file, fit for a message: it may be long and hold anything.
-std::string quoted(std::string_view name) {
+std::string in_quotes(std::string_view name) {
   constexpr size_t kShownBytes = 80;
   std::string result = "\"";
   for (const char c : name.substr(0, kShownBytes)) {
@@ -55,7 +55,7 @@ class HeaderCollector {
   bool string(Json::string_t& value) {
     if (place_ == Place::kMetadata) {
       if (!metadata.emplace(key_, std::move(value)).second) {
-        refuse(cat("duplicate key ", quoted(key_), " in ", kMetadataKey));
+        refuse(cat("duplicate key ", in_quotes(key_), " in ", kMetadataKey));
       }
       return true;
     }
@@ -109,7 +109,7 @@ class HeaderCollector {
 
   bool key(Json::string_t& name) {
     if (place_ == Place::kRoot && name.size() > limits_.max_name_bytes) {
-      refuse(cat("tensor name ", quoted(name), " of ", name.size(), " bytes where at most ", limits_.max_name_bytes,
+      refuse(cat("tensor name ", in_quotes(name), " of ", name.size(), " bytes where at most ", limits_.max_name_bytes,
                  " are allowed"));
     }
     key_ = std::move(name);
@@ -135,21 +135,21 @@ class HeaderCollector {
       case Place::kOutside:
         refuse(cat("the header is ", found, " and not an object"));
       case Place::kRoot:
-        refuse(cat(quoted(key_), " holds ", found, " and not an object"));
+        refuse(cat(in_quotes(key_), " holds ", found, " and not an object"));
       case Place::kMetadata:
-        refuse(cat(quoted(key_), " in ", kMetadataKey, " holds ", found, " and not a text"));
+        refuse(cat(in_quotes(key_), " in ", kMetadataKey, " holds ", found, " and not a text"));
       default:
         refuse(cat(entry(), ": ", key_, " holds ", found, ", which cannot be there"));
     }
   }
 
-  [[nodiscard]] std::string entry() const { return cat("tensor ", quoted(tensors.back().name)); }
+  [[nodiscard]] std::string entry() const { return cat("tensor ", in_quotes(tensors.back().name)); }
 
   void note_tensor_key() {
     const auto known = std::find(kTensorKeys.begin(), kTensorKeys.end(), key_);
-    if (known == kTensorKeys.end()) refuse(cat(entry(), ": unknown key ", quoted(key_)));
+    if (known == kTensorKeys.end()) refuse(cat(entry(), ": unknown key ", in_quotes(key_)));
     bool& seen = seen_[static_cast<size_t>(known - kTensorKeys.begin())];
-    if (std::exchange(seen, true)) refuse(cat(entry(), ": duplicate key ", quoted(key_)));
+    if (std::exchange(seen, true)) refuse(cat(entry(), ": duplicate key ", in_quotes(key_)));
     num_offsets_ = 0;
   }
 
@@ -213,7 +213,7 @@ void order_and_check_cover(std::vector<TensorInfo>& tensors, uint64_t data_begin
     return a.offset != b.offset ? a.offset < b.offset : a.size < b.size;
   });
   const auto refuse = [&](const TensorInfo& tensor, std::string_view problem, uint64_t expected) {
-    throw CheckpointError(cat(origin, ": not a valid safetensors file: tensor ", quoted(tensor.name), " ", problem,
+    throw CheckpointError(cat(origin, ": not a valid safetensors file: tensor ", in_quotes(tensor.name), " ", problem,
                               ": its data begin at ", tensor.offset, " and not at ", expected, " behind the header"));
   };
   uint64_t end = 0;  // cannot overflow: every offset + size was one number of the file
@@ -238,7 +238,7 @@ std::vector<size_t> index_by_name(const std::vector<TensorInfo>& tensors, const 
   for (size_t i = 1; i < order.size(); ++i) {
     if (tensors[order[i - 1]].name != tensors[order[i]].name) continue;
     throw CheckpointError(
-        cat(origin, ": not a valid safetensors file: duplicate tensor ", quoted(tensors[order[i]].name)));
+        cat(origin, ": not a valid safetensors file: duplicate tensor ", in_quotes(tensors[order[i]].name)));
   }
   return order;
 }
