@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "gato/core/error.h"
+#include "gato/core/file.h"
 #include "gato/core/log.h"
 #include "gato/train/trainer.h"
 #include "program.h"
@@ -42,19 +43,15 @@ int train_or_check(const Arguments& arguments, const std::vector<std::string>& c
   return outcome.finished ? kDone : kPreempted;
 }
 
-}  // namespace
-}  // namespace gato::cli
-
-int main(int argc, char** argv) {
-  using namespace gato;
-  std::vector<std::string> libraries = cli::base_libraries();
+int program(int argc, char** argv) {
+  std::vector<std::string> libraries = base_libraries();
   libraries.emplace_back("LibTorch " TORCH_VERSION);
-  cli::add_failure_rule([](const std::exception& error, cli::Failure& failure) {
+  add_failure_rule([](const std::exception& error, Failure& failure) {
     if (dynamic_cast<const train::DivergedError*>(&error) == nullptr) return false;
-    failure.exit_code = cli::kDiverged;
+    failure.exit_code = kDiverged;
     return true;
   });
-  return cli::run_program(
+  return run_program(
       argc, argv, "Trains a generalist agent, or goes on with a run: the same command again continues.", libraries,
       [&](CLI::App& app) -> std::function<int()> {
         auto arguments = std::make_shared<Arguments>();
@@ -64,6 +61,11 @@ int main(int argc, char** argv) {
         app.add_flag("--describe", arguments->documented, "With --print-config: also what every setting means");
         app.add_option("overrides", arguments->overrides, "Settings as key.path=value");
         app.allow_extras(false);
-        return [arguments, command = cli::command_line(argc, argv)] { return cli::train_or_check(*arguments, command); };
+        return [arguments, command = command_line(argc, argv)] { return train_or_check(*arguments, command); };
       });
 }
+
+}  // namespace
+}  // namespace gato::cli
+
+int main(int argc, char** argv) { return gato::cli::program(argc, argv); }

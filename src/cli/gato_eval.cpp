@@ -1,0 +1,77 @@
+#include <torch/version.h>
+
+#include <iostream>
+
+#include "gato/core/error.h"
+#include "gato/core/threads.h"
+#include "gato/eval/evaluate.h"
+#include "gato/eval/report.h"
+#include "program.h"
+
+namespace gato::cli {
+namespace {
+
+struct Arguments {
+  std::string checkpoint, suite = "demo", out;
+  eval::EvaluateOptions options;
+  int threads = 0;
+};
+
+int evaluate(Arguments& arguments) {
+  if (arguments.checkpoint.empty()) {
+    throw ConfigError("--checkpoint is missing: give a checkpoint folder (runs/demo/checkpoints/latest) or a run folder (runs/demo)");
+  }
+  set_thread_budget(arguments.threads);
+  arguments.options.checkpoint = arguments.checkpoint;
+  if (std::filesystem::is_symlink(arguments.options.checkpoint)) {
+    arguments.options.checkpoint = std::filesystem::canonical(arguments.options.checkpoint);
+  }
+  arguments.options.suite = env::load_suite(arguments.suite);
+  arguments.options.out = arguments.out;
+  const eval::EvaluateOutcome outcome = eval::evaluate(arguments.options);
+  std::cout << eval::summary_table(outcome.summary) << "results: " << outcome.out.string() << "\n";
+  return kDone;
+}
+
+std::function<int()> add_report(CLI::App& app) {
+  auto folder = std::make_shared<std::string>();
+  auto* verb = app.add_subcommand("report", "Write a run's report, one HTML page that holds everything");
+  verb->add_option("--run", *folder, "Run folder")->required()->check(CLI::ExistingDirectory);
+  return [verb, folder] {
+    if (!verb->parsed()) return -1;
+    std::cout << eval::write_report(*folder).string() << "\n";
+    return static_cast<int>(kDone);
+  };
+}
+
+int program(int argc, char** argv) {
+  std::vector<std::string> libraries = base_libraries();
+  libraries.emplace_back("LibTorch " TORCH_VERSION);
+  return run_program(
+      argc, argv, "Plays the tasks of a suite with a checkpoint's agent and scores it against the experts.", libraries,
+      [](CLI::App& app) -> std::function<int()> {
+        auto arguments = std::make_shared<Arguments>();
+        eval::EvaluateOptions& options = arguments->options;
+        app.add_option("--checkpoint", arguments->checkpoint, "Checkpoint folder, or run folder for its newest one");
+        app.add_option("--suite", arguments->suite, "Name in configs/suites, or a file");
+        app.add_option("--out", arguments->out, "Folder for the results; default: inside the run folder");
+        app.add_option("--rollouts", options.rollouts, "Episodes per task; 0: as the suite says");
+        app.add_option("--seed", options.seed, "Seed of the episodes");
+        app.add_option("--slots", options.slots, "Environments per forward pass")->check(CLI::Range(1, 4096));
+        app.add_option("--task", options.tasks, "Only tasks that match these patterns");
+        app.add_option("--record", options.record_episodes, "Episodes per task whose pictures are kept")->check(CLI::Range(0, 100));
+        app.add_flag("--again", options.again, "Play tasks again that have a result already");
+        app.add_option("--threads", arguments->threads, "0: all processors");
+        app.require_subcommand(0, 1);
+        const auto report = add_report(app);
+        return [arguments, report] {
+          const int code = report();
+          return code >= 0 ? code : evaluate(*arguments);
+        };
+      });
+}
+
+}  // namespace
+}  // namespace gato::cli
+
+int main(int argc, char** argv) { return gato::cli::program(argc, argv); }

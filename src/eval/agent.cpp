@@ -1,0 +1,149 @@
+#include "gato/eval/agent.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "gato/checkpoint/checkpoint.h"
+#include "gato/checkpoint/safetensors.h"
+#include "gato/core/config.h"
+#include "gato/core/error.h"
+#include "gato/data/mixture.h"
+#include "gato/episode/shard.h"
+#include "gato/tokenizer/config.h"
+
+namespace gato::eval {
+namespace {
+
+template <class Section>
+Section config_section(const ConfigNode& node, const char* name) {
+  const ConfigNode* section = node.find(name);
+  return section == nullptr ? Section{} : read_config<Section>(*section);
+}
+
+void check_whole(const Path& path) {
+  const auto damages = checkpoint::verify_checkpoint(path);
+  if (damages.empty()) return;
+  throw CheckpointError(cat(path.string(), " is not a valid checkpoint: ", damages.front().describe(),
+                            damages.size() > 1 ? cat(" (and ", damages.size() - 1, " more)") : "", "; use another one"));
+}
+
+}  // namespace
+
+Agent::Agent(const Path& path) : path_(path) {
+  check_whole(path);
+  const checkpoint::Checkpoint checkpoint(path);
+  step_ = checkpoint.step();
+  const ConfigNode config = parse_yaml(checkpoint.read("config.yaml"), (path / "config.yaml").string());
+  const auto data = config_section<data::DataConfig>(config, "data");
+  const auto tokens = config_section<tokenizer::TokenizerConfig>(config, "tokenizer");
+  row_tokens_ = data.row_tokens;
+  if (!data.schedule.empty()) {
+    for (const data::MixtureEntry& entry : data.schedule.back().mixture) {
+      context_by_pattern_.emplace_back(entry.tasks, entry.steps.row ? 0 : entry.steps.high);
+    }
+  }
+  text_ = tokenizer::TextTokenizer::from_bytes(checkpoint.read("tokenizer.model"), (path / "tokenizer.model").string());
+  vocabulary_ = tokenizer::Vocabulary(text_->size(), tokens.private_discrete);
+  model_ = std::make_unique<model::Model>(config_section<model::ModelConfig>(config, "model"),
+                                          model::ModelShape{vocabulary_->size(), vocabulary_->first_bin(), tokenizer::kNumBins}, 0,
+                                          model::Model::Purpose::kInference);
+  model_->store().import_tensors(checkpoint::SafetensorsReader(checkpoint.file("model.safetensors")));
+  for (const episode::TaskSpec& task : episode::ShardReader(checkpoint.file("demonstrations.gato")).tasks()) {
+    tasks_.emplace(task.id, task);
+  }
+}
+
+const episode::TaskSpec* Agent::trained_task(const std::string& id) const {
+  const auto found = tasks_.find(id);
+  return found == tasks_.end() ? nullptr : &found->second;
+}
+
+int64_t Agent::context_steps(const std::string& task) const {
+  for (auto entry = context_by_pattern_.rbegin(); entry != context_by_pattern_.rend(); ++entry) {
+    if (matches_pattern(entry->first, task)) return entry->second;
+  }
+  return 0;
+}
+
+namespace {
+
+/// One window of a document as a batch of one row, with loss on every token but the first.
+struct DocumentRow {
+  std::vector<int32_t> ids, starts, positions;
+  std::vector<int64_t> loss_positions, targets;
+
+  DocumentRow(const tokenizer::TokenSequence& stream) {
+    const auto size = static_cast<size_t>(stream.size());
+    ids = stream.ids;
+    starts.assign(size, 0);
+    positions.assign(stream.local_positions.begin(), stream.local_positions.end());
+    for (size_t t = 1; t < size; ++t) {
+      loss_positions.push_back(static_cast<int64_t>(t) - 1);
+      targets.push_back(stream.ids[t]);
+    }
+  }
+};
+
+double summed_nll(const model::Model& model, DocumentRow& row) {
+  const auto tokens = static_cast<int64_t>(row.ids.size());
+  const auto labels = static_cast<int64_t>(row.targets.size());
+  model::ModelInput input;
+  input.ids = at::from_blob(row.ids.data(), {1, tokens}, at::kInt);
+  input.sequence_starts = at::from_blob(row.starts.data(), {1, tokens}, at::kInt);
+  input.local_positions = at::from_blob(row.positions.data(), {1, tokens}, at::kInt);
+  const model::LossInput where{at::from_blob(row.loss_positions.data(), {labels}, at::kLong),
+                               at::from_blob(row.targets.data(), {labels}, at::kLong), at::ones({labels})};
+  return model.loss(input, where).nll.sum(at::kDouble).item<double>();
+}
+
+/// -log p of every id under a unigram model with add-one smoothing.
+std::vector<double> unigram_nll(const checkpoint::SafetensorsReader& reader, const std::string& task) {
+  const checkpoint::TensorInfo& info = reader.info(task);
+  if (info.dtype != checkpoint::Dtype::kI64) throw CheckpointError(cat(reader.path().string(), ": ", task, " is not of type I64"));
+  std::vector<int64_t> counts(static_cast<size_t>(info.num_elements()));
+  reader.read(task, std::as_writable_bytes(std::span(counts)));
+  double total = 0;
+  for (const int64_t count : counts) total += static_cast<double>(count + 1);
+  std::vector<double> nll;
+  for (const int64_t count : counts) nll.push_back(std::log(total / static_cast<double>(count + 1)));
+  return nll;
+}
+
+}  // namespace
+
+std::map<std::string, Agent::HeldoutLoss> Agent::heldout_losses() const {
+  std::map<std::string, HeldoutLoss> losses;
+  const checkpoint::Checkpoint checkpoint(path_);
+  if (!checkpoint.has("heldout.gato")) return losses;
+  const at::NoGradGuard no_grad;
+  const episode::ShardReader shard(checkpoint.file("heldout.gato"));
+  const checkpoint::SafetensorsReader counts(checkpoint.file("unigram.safetensors"));
+  for (size_t e = 0; e < shard.index().size(); ++e) {
+    const episode::TaskSpec& spec = shard.tasks()[shard.index()[e].task];
+    const tokenizer::TaskTokenizer tokens(spec, *vocabulary_, &*text_);
+    const std::vector<double> unigram = unigram_nll(counts, spec.id);
+    const std::vector<int32_t> encoded = text_->encode(shard.read(static_cast<int64_t>(e)).action[0].text[0]);
+    const std::vector<uint32_t> ids(encoded.begin(), encoded.end());
+    HeldoutLoss& loss = losses[spec.id];
+    const auto length = static_cast<int64_t>(ids.size()) + 1;  // with </s>
+    for (int64_t first = 0; first + 1 < length; first += row_tokens_) {
+      tokenizer::TokenSequence stream;
+      tokens.append_document(ids, first, std::min(row_tokens_, length - first), {}, stream);
+      DocumentRow row(stream);
+      if (row.targets.empty()) continue;
+      loss.nats_per_token += summed_nll(*model_, row);
+      for (const int64_t target : row.targets) loss.unigram_nats_per_token += unigram[static_cast<size_t>(target)];
+      loss.tokens += static_cast<int64_t>(row.targets.size());
+    }
+  }
+  for (auto& [task, loss] : losses) {
+    loss.nats_per_token /= static_cast<double>(std::max<int64_t>(1, loss.tokens));
+    loss.unigram_nats_per_token /= static_cast<double>(std::max<int64_t>(1, loss.tokens));
+  }
+  return losses;
+}
+
+}  // namespace gato::eval

@@ -1,0 +1,229 @@
+#include "gato/eval/evaluate.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "gato/checkpoint/checkpoint.h"
+#include "gato/core/error.h"
+#include "gato/core/log.h"
+#include "gato/core/progress.h"
+#include "gato/core/signals.h"
+#include "gato/core/threads.h"
+#include "gato/core/version.h"
+#include "gato/env/rollout.h"
+#include "gato/eval/agent.h"
+#include "gato/run/run_folder.h"
+#include "media.h"
+
+namespace gato::eval {
+namespace {
+
+constexpr int64_t kReferenceEpisodes = 100;
+constexpr int kPicturesPerEpisode = 8;  // tasks of one step show that many more episodes
+
+/// The checkpoint folder that `path` means.
+Path resolve_checkpoint(const Path& path) {
+  if (std::filesystem::exists(path / checkpoint::kManifestName)) return path;
+  const run::RunFolder folder(path);
+  if (std::filesystem::is_directory(folder.checkpoints_path())) {
+    const auto newest = checkpoint::newest_valid(folder.checkpoints_path());
+    if (newest) return newest->path;
+    throw CheckpointError(cat(folder.checkpoints_path().string(), " holds no valid checkpoint yet; train with `gato-train` first"));
+  }
+  throw ConfigError(cat(path.string(), " is neither a checkpoint (a folder with ", checkpoint::kManifestName, ") nor a run folder"));
+}
+
+run::ReferenceReturn to_record(const episode::ReturnRecord& record) { return {record.mean, record.standard_error, record.episodes}; }
+
+run::ReferenceReturn measure_reference(const std::string& task, env::ReferenceAgent agent) {
+  const auto seeds = env::seeds_for(env::SeedUse::kReference, 0, task, kReferenceEpisodes);
+  double sum = 0, squares = 0;
+  const auto results = env::roll_out_reference(task, agent, seeds);
+  for (const auto& result : results) {
+    sum += result.episode_return;
+    squares += result.episode_return * result.episode_return;
+  }
+  const auto n = static_cast<double>(results.size());
+  const double variance = std::max(0.0, squares / n - sum / n * sum / n);
+  return {sum / n, std::sqrt(variance / n), static_cast<int64_t>(results.size())};
+}
+
+const char* decoding_name(env::Decoding decoding) {
+  for (const auto& [name, value] : config_enum(static_cast<const env::Decoding*>(nullptr))) {
+    if (value == decoding) return name;
+  }
+  return "default";
+}
+
+std::map<std::string, std::string> versions() { return {{"gato", version()}, {"compiler", compiler_version()}}; }
+
+/// One evaluation under way.
+class Evaluation {
+ public:
+  Evaluation(const EvaluateOptions& options, const Agent& agent, Path out) : options_(options), agent_(agent), out_(std::move(out)) {}
+
+  run::TaskResult blank_result(const std::string& task) const {
+    run::TaskResult result;
+    result.task = task;
+    result.checkpoint = agent_.path().filename().string();
+    result.step = agent_.step();
+    result.suite = options_.suite.name;
+    result.versions = versions();
+    return result;
+  }
+
+  [[nodiscard]] bool has_result(const std::string& task) const {
+    return !options_.again && std::filesystem::exists(out_ / run::result_file_name(task, 0));
+  }
+
+  void play(const std::string& task, const env::SuiteTask& settings) {
+    const auto begin = std::chrono::steady_clock::now();
+    const int64_t rollouts = options_.rollouts > 0 ? options_.rollouts : settings.rollouts;
+    const int slots = static_cast<int>(std::min<int64_t>(rollouts, options_.slots));
+    auto batch = env::make_environment_batch(task, slots);
+    const episode::TaskSpec spec = batch->spec();
+    PolicyOptions policy_options;
+    policy_options.decoding = settings.decoding;
+    policy_options.temperature = settings.temperature;
+    auto policy = make_model_policy(agent_, spec, slots, policy_options);
+
+    env::RolloutOptions rollout_options;
+    rollout_options.seeds = env::seeds_for(env::SeedUse::kEvaluation, options_.seed, task, rollouts);
+    rollout_options.record_frames = options_.record_episodes * (spec.max_steps == 1 ? kPicturesPerEpisode : 1);
+    rollout_options.frame_stride = static_cast<int>(std::max<int64_t>(1, spec.max_steps / 100));
+    Progress progress(task, rollouts, "episodes");
+    rollout_options.on_progress = [&](int64_t done) { progress.set(done); };
+    const auto played = env::roll_out(*batch, *policy, rollout_options);
+    progress.finish();
+
+    run::TaskResult result = blank_result(task);
+    result.scoring = spec.scoring == episode::Scoring::kExactMatch ? run::TaskScoring::kExactMatch : run::TaskScoring::kReturn;
+    result.decoding = {decoding_name(settings.decoding), settings.temperature, agent_.context_steps(task), "none"};
+    for (const auto& episode : played) {
+      result.rollouts.push_back({episode.seed, episode.episode_return, episode.length, episode.success, episode.exact_match,
+                                 episode.answer, episode.reference});
+    }
+    add_references(spec, result);
+    keep_media(task, played);
+    result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    run::write_result(out_, result);
+  }
+
+  /// Expert and random returns as recorded with the demonstrations; measured now for tasks without any.
+  void add_references(const episode::TaskSpec& spec, run::TaskResult& result) const {
+    const episode::TaskSpec* trained = agent_.trained_task(spec.id);
+    if (trained != nullptr && trained->random.episodes > 0) {
+      result.expert = to_record(trained->expert);
+      result.random = to_record(trained->random);
+      return;
+    }
+    result.random = measure_reference(spec.id, env::ReferenceAgent::kRandom);
+    if (env::find_task(spec.id).make_expert) result.expert = measure_reference(spec.id, env::ReferenceAgent::kExpert);
+  }
+
+  void keep_media(const std::string& task, const std::vector<env::RolloutResult>& played) const {
+    std::vector<MediaItem> items;
+    for (const env::RolloutResult& episode : played) {
+      if (episode.frames.empty()) continue;
+      MediaItem item = write_frames(out_, task, static_cast<int64_t>(items.size()), episode.frames);
+      item.seed = episode.seed;
+      item.answer = episode.answer;
+      item.reference = episode.reference;
+      item.exact_match = episode.exact_match.value_or(false);
+      items.push_back(std::move(item));
+    }
+    write_media(out_, task, items);
+  }
+
+  void score_texts() {
+    bool missing = false;
+    for (const env::SuiteText& text : options_.suite.texts) missing = missing || !has_result(text.name);
+    if (!missing) return;
+    for (const auto& [task, loss] : agent_.heldout_losses()) {
+      run::TaskResult result = blank_result(task);
+      result.scoring = run::TaskScoring::kLoss;
+      result.loss = run::TextLoss{loss.nats_per_token, loss.tokens, loss.unigram_nats_per_token};
+      run::write_result(out_, result);
+    }
+  }
+
+ private:
+  const EvaluateOptions& options_;
+  const Agent& agent_;
+  Path out_;
+};
+
+bool wanted(const EvaluateOptions& options, const std::string& task) {
+  if (options.tasks.empty()) return true;
+  return std::any_of(options.tasks.begin(), options.tasks.end(), [&](const std::string& pattern) { return matches_pattern(pattern, task); });
+}
+
+}  // namespace
+
+EvaluateOutcome evaluate(const EvaluateOptions& options) {
+  at::set_num_threads(thread_budget());
+  const Path checkpoint = resolve_checkpoint(options.checkpoint);
+  const Agent agent(checkpoint);
+  // <run>/checkpoints/step-N
+  const run::RunFolder folder(checkpoint.parent_path().parent_path());
+  EvaluateOutcome outcome;
+  outcome.out = options.out.empty() ? folder.results_path(agent.step(), options.suite.name) : options.out;
+  make_folders(outcome.out);
+  log::info("eval", "plays suite ", options.suite.name, " with ", checkpoint.string(), "; results go to ", outcome.out.string());
+  Evaluation evaluation(options, agent, outcome.out);
+  for (const auto& [task, settings] : env::resolve_tasks(options.suite)) {
+    throw_if_stopped("evaluation");
+    if (settings.rollouts == 0 || !wanted(options, task)) continue;
+    if (evaluation.has_result(task)) {
+      log::info("eval", task, ": result is there already");
+      continue;
+    }
+    evaluation.play(task, settings);
+  }
+  if (options.tasks.empty()) evaluation.score_texts();
+  outcome.summary = run::summarise(run::read_results(outcome.out));
+  run::write_summary(outcome.out, outcome.summary);
+  if (folder.exists() && options.out.empty()) run::append_scores(folder.scores_path(), outcome.summary);
+  return outcome;
+}
+
+namespace {
+
+std::string cell(const std::optional<double>& value, int digits) { return value ? format_fixed(*value, digits) : "-"; }
+
+std::string pad(std::string text, size_t width, bool left) {
+  const std::string space(width > text.size() ? width - text.size() : 0, ' ');
+  return left ? text + space : space + text;
+}
+
+}  // namespace
+
+std::string summary_table(const run::Summary& summary) {
+  std::vector<std::vector<std::string>> rows = {{"task", "score", "95 % interval", "return", "expert", "random", "success", "rollouts"}};
+  for (const auto& [task, line] : summary.tasks) {
+    std::string score = cell(line.score, 1);
+    if (line.loss) score = cat(format_fixed(line.loss->nats_per_token, 3), " nats");
+    std::string interval = line.ci95 ? cat(format_fixed(line.ci95->first, 1), " - ", format_fixed(line.ci95->second, 1)) : "-";
+    if (line.loss) interval = cat("unigram ", format_fixed(line.loss->unigram_nats_per_token, 3));
+    rows.push_back({task, score, interval, cell(line.mean_return, 2), cell(line.expert_return, 2), cell(line.random_return, 2),
+                    cell(line.success_rate, 2), line.rollouts > 0 ? cat(line.rollouts) : "-"});
+  }
+  std::vector<size_t> widths(rows[0].size(), 0);
+  for (const auto& row : rows) {
+    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  }
+  std::string table;
+  for (const auto& row : rows) {
+    for (size_t c = 0; c < row.size(); ++c) table += pad(row[c], widths[c], c == 0) + (c + 1 < row.size() ? "  " : "\n");
+  }
+  for (const auto& [domain, line] : summary.domains) table += cat("domain ", domain, ": ", format_fixed(line.score, 1), " (", line.tasks, " tasks)\n");
+  if (summary.mean_score) {
+    table += cat("mean over domains: ", format_fixed(*summary.mean_score, 1), "; tasks at 50 or above: ", summary.tasks_at_50, "\n");
+  }
+  return table;
+}
+
+}  // namespace gato::eval
