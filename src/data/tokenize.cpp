@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <unordered_set>
-
-#include "gato/core/random.h"
 
 namespace gato::data {
 namespace {
@@ -89,12 +86,12 @@ struct Walk {
   int task = 0;
   TextField field;
   uint64_t step = 0;
+  std::string last;  // missions repeat from step to step
 };
 
 struct TextStream {
   std::vector<Walk> walks;
   size_t turn = 0;
-  std::unordered_set<uint64_t> seen;
 
   bool next(std::string& text) {
     while (!walks.empty()) {
@@ -105,8 +102,8 @@ struct TextStream {
         continue;
       }
       const std::string_view value = walk.shard->text(walk.task, walk.field.group, walk.field.field, walk.step++);
-      if (value.empty() || !seen.insert(hash_name(value)).second) continue;
-      text = value;
+      if (value.empty() || value == walk.last) continue;
+      text = walk.last = value;
       ++turn;
       return true;
     }
@@ -121,7 +118,7 @@ std::function<bool(std::string&)> texts_of(const std::vector<Path>& shards) {
   for (const Path& path : shards) {
     const auto reader = std::make_shared<const ShardReader>(path);
     for (size_t t = 0; t < reader->tasks().size(); ++t) {
-      for (const TextField& field : text_fields(reader->tasks()[t])) stream->walks.push_back({reader, static_cast<int>(t), field, 0});
+      for (const TextField& field : text_fields(reader->tasks()[t])) stream->walks.push_back({reader, static_cast<int>(t), field, 0, {}});
     }
   }
   return [stream](std::string& text) { return stream->next(text); };

@@ -22,7 +22,8 @@ struct TokenizedShard {
 TokenizedShard tokenize_shard(const Path& shard, const tokenizer::TextTokenizer& text);
 
 /// Yields the texts of all text fields of all shards, for training a text tokenizer, until it returns false: a fixed order, each
-/// task giving in turn, so that a cut after some texts still sees every task. Texts that came before are passed over.
+/// task giving in turn, so that a cut after some texts still sees every task. A text equal to the one before it is passed over:
+/// missions repeat from step to step.
 [[nodiscard]] std::function<bool(std::string&)> texts_of(const std::vector<Path>& shards);
 
 }  // namespace gato::data
