@@ -1,5 +1,7 @@
 #pragma once
 #include <cstdint>
+#include <limits>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -11,6 +13,10 @@
 #include "gato/tokenizer/vocabulary.h"
 
 namespace gato::tokenizer {
+
+namespace detail {
+struct TaskLayout;
+}  // namespace detail
 
 constexpr int64_t kPatchSide = 16;
 constexpr int64_t kPatchBytes = kPatchSide * kPatchSide * 3;
@@ -28,7 +34,8 @@ struct PatchPosition {
   uint8_t row_low = 0, row_high = 0, column_low = 0, column_high = 0;
   bool operator==(const PatchPosition&) const = default;
 };
-/// The position of patch (`row`, `column`) of an image of `rows` x `columns` patches. high > low always; the last is 128.
+/// The position of patch (`row`, `column`) of an image of `rows` x `columns` patches (each 1..128): [row * 128 / rows,
+/// (row + 1) * 128 / rows) by floor, columns likewise. high > low always; the last high is 128.
 [[nodiscard]] PatchPosition patch_position(int64_t row, int64_t column, int64_t rows, int64_t columns);
 
 /// A flat stream of tokens as parallel arrays, to which sequences are appended.
@@ -63,7 +70,8 @@ struct FieldView {
   const episode::Image* image = nullptr;
 };
 
-/// One step without copying, aligned with the TaskSpec. An empty `label` means: the actions are the labels.
+/// One step without copying, aligned with the TaskSpec. An empty `label` means: the actions are the labels. The label of a
+/// text action must have as many tokens as the action.
 struct StepView {
   std::span<const FieldView> observation, action, label;
 };
@@ -71,7 +79,9 @@ struct StepView {
 /// Owns what a StepView of in-memory values needs.
 class StepStorage {
  public:
-  /// Views of the values (kept by reference: they must outlive the views); texts are encoded by `text`.
+  /// Views of the values (kept by reference: they must outlive the views); texts are encoded by `text`. The next call ends
+  /// the views of this one. Throws DataError naming task and field for discrete values out of range and invalid UTF-8, and
+  /// when a group that is not empty has another number of fields than `spec`.
   [[nodiscard]] StepView view(const episode::TaskSpec& spec, const TextTokenizer* text, const episode::StepValues& observation,
                               const episode::StepValues& action = {}, const episode::StepValues& label = {});
 
@@ -90,34 +100,41 @@ struct ActionToken {
   int32_t num_ids = 0;
 };
 
-/// Turns steps of one task into tokens, and tokens back into actions. Const and thread-safe.
+/// Turns steps of one task into tokens, and tokens back into actions. Const and thread-safe; copies share their tables.
+/// The rules are in docs/tokens.md.
+///
+/// Where a training sequence starts is not known here: whoever builds rows sets the loss weight of each sequence's first token
+/// to 0, since nothing stands before it that could predict it.
 class TaskTokenizer {
  public:
-  /// `text` may be null for tasks without text; it must outlive this object. Throws ConfigError naming task and lengths when an
-  /// observation without text is longer than the local position table.
+  /// `text` may be null for tasks without text; it must outlive this object and its copies. Throws ConfigError naming task and
+  /// lengths when an observation without its text is longer than the local position table, when an image has more than 128
+  /// patches in a row or column, and for what check_task_spec finds.
   TaskTokenizer(episode::TaskSpec spec, Vocabulary vocabulary, const TextTokenizer* text);
 
-  [[nodiscard]] const episode::TaskSpec& spec() const { return spec_; }
+  [[nodiscard]] const episode::TaskSpec& spec() const;
   [[nodiscard]] const Vocabulary& vocabulary() const { return vocabulary_; }
 
-  /// Tokens of a step besides those of its text fields, with the `</s>` of text actions and the separator; images need their
-  /// sizes fixed by the specification, else DataError.
-  [[nodiscard]] int64_t fixed_tokens() const { return fixed_tokens_; }
-  /// Tokens of one step given the sum of its text tokens.
-  [[nodiscard]] int64_t step_tokens(int64_t text_tokens) const { return fixed_tokens_ + text_tokens; }
+  /// Tokens of a step besides those of its text fields, with the `</s>` that end some of them and the separator; images need
+  /// their sizes fixed by the specification, else DataError.
+  [[nodiscard]] int64_t fixed_tokens() const;
+  /// Tokens of one step given the sum of its text tokens; fixed_tokens() says when that is a DataError.
+  [[nodiscard]] int64_t step_tokens(int64_t text_tokens) const { return fixed_tokens() + text_tokens; }
+  /// Tokens that append_step would append, whatever the sizes of its images.
+  [[nodiscard]] int64_t count_tokens(const StepView& step) const;
   [[nodiscard]] bool has_text() const { return has_text_; }
   /// Action tokens of a step that carry loss, text tokens not counted (a text action counts its `</s>`).
   [[nodiscard]] int64_t fixed_action_tokens() const { return fixed_action_tokens_; }
 
   /// Appends observation, separator (where there are both), action. Throws DataError naming task and field for NaN, values out
-  /// of range, images of another size, and observations longer than the local position table.
+  /// of range, images of another size, and observations longer than the local position table; `out` is then as before.
   void append_step(const StepView& step, const LossWeights& weights, TokenSequence& out) const;
   /// Appends observation and separator only: what is fed before an action is chosen.
   void append_observation(const StepView& step, TokenSequence& out) const;
   /// Appends one chosen action token (as input, without loss).
   void append_action_token(const ActionToken& token, int32_t id, TokenSequence& out) const;
   /// Appends the tokens [first, first + count) of the text of a document (a task whose only field is a text action): `</s>` is
-  /// token number text.size(). The first token of a sequence never carries loss.
+  /// token number text.size().
   void append_document(std::span<const uint32_t> text, int64_t first, int64_t count, const LossWeights& weights,
                        TokenSequence& out) const;
   [[nodiscard]] bool is_document() const { return is_document_; }
@@ -127,23 +144,26 @@ class TaskTokenizer {
   [[nodiscard]] std::optional<ActionToken> next_action_token(std::span<const int32_t> chosen, int64_t max_text_tokens) const;
   /// The number behind a continuous action token's bin, in the field's own bounds.
   [[nodiscard]] float action_number(const ActionToken& token, int32_t bin) const;
-  /// The action of a complete list of chosen ids (as next_action_token led). Throws DataError for ids the fields do not allow.
-  [[nodiscard]] episode::StepValues decode_action(std::span<const int32_t> chosen) const;
+  /// The action of a complete list of chosen ids (as next_action_token led with the same `max_text_tokens`). Throws DataError
+  /// for ids the fields do not allow and for a list that is too short or too long; only the last text may lack its `</s>`
+  /// when nothing follows it.
+  [[nodiscard]] episode::StepValues decode_action(std::span<const int32_t> chosen,
+                                                  int64_t max_text_tokens = std::numeric_limits<int64_t>::max()) const;
   /// Observation and action of the whole steps in `sequence` (images excepted: they come back empty). Inverse of append_step up
-  /// to quantisation; appending the result again gives the same tokens.
+  /// to quantisation; appending the result again gives the same tokens. A step that is not whole at the end, and padding, are
+  /// passed over. Throws DataError naming the token for a sequence that is not one of this task.
   struct DecodedStep {
     episode::StepValues observation, action;
   };
   [[nodiscard]] std::vector<DecodedStep> decode_steps(const TokenSequence& sequence) const;
 
  private:
-  void append_field(const episode::FieldSpec& field, const FieldView& value, const FieldView* label, bool action,
-                    const LossWeights& weights, int64_t* local, TokenSequence& out) const;
-  episode::TaskSpec spec_;
+  void append_group(const StepView& step, bool with_action, const LossWeights& weights, TokenSequence& out) const;
+
+  std::shared_ptr<const detail::TaskLayout> layout_;  // What the fields are; shared by copies.
   Vocabulary vocabulary_;
   const TextTokenizer* text_;
-  std::vector<int> observation_order_, action_order_;
-  int64_t fixed_tokens_ = 0, fixed_action_tokens_ = 0;
+  int64_t fixed_action_tokens_ = 0;
   bool has_text_ = false, is_document_ = false;
 };
 
