@@ -12,8 +12,11 @@ if(NOT CMAKE_CUDA_COMPILER)
 endif()
 # One runtime per process: LibTorch brings the shared one.
 set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
-set(CMAKE_CUDA_STANDARD 20)
-set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 enable_language(CUDA)
+# CMake 3.25 does not know this compiler's flag for C++20, which the targets ask for.
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+endif()
 find_package(CUDAToolkit REQUIRED)
 target_link_libraries(GatoTorch::torch INTERFACE CUDA::cudart)
