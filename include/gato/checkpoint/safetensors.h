@@ -25,6 +25,8 @@ enum class Dtype : uint8_t {
   kF8E5M2,
   kF8E4M3,
   kF8E8M0,
+  kF8E4M3Fnuz,
+  kF8E5M2Fnuz,
   kI16,
   kU16,
   kF16,
