@@ -163,6 +163,41 @@ Path temporary_beside(const Path& path) {
   return folder_of(path) / cat(".", path.filename().string().substr(0, kNameBytes), suffix.data());
 }
 
+/// Whether `name` was made by temporary_beside: ".<name>.<process>-<8 hex digits>-<number>.tmp".
+bool is_temporary_name(std::string_view name) {
+  constexpr std::string_view kDigits = "0123456789";
+  constexpr std::string_view kSuffix = ".tmp";
+  if (!name.starts_with('.') || !name.ends_with(kSuffix)) return false;
+  name.remove_suffix(kSuffix.size());
+  const std::vector<std::string> parts = split(name.substr(name.rfind('.') + 1), '-');
+  const auto consists_of = [](const std::string& part, std::string_view allowed) {
+    return !part.empty() && part.find_first_not_of(allowed) == std::string::npos;
+  };
+  return parts.size() == 3 && consists_of(parts[0], kDigits) && parts[1].size() == 8 &&
+         consists_of(parts[1], "0123456789abcdef") && consists_of(parts[2], kDigits);
+}
+
+/// Waits for an exclusive lock; returns whether there is one (some network file systems have none).
+bool lock_waiting(int descriptor) {
+  int result = 0;
+  do {
+    result = ::flock(descriptor, LOCK_EX);
+  } while (result != 0 && errno == EINTR);
+  return result == 0;
+}
+
+/// Creates a temporary file beside `path` and locks it, which tells remove_abandoned_temporaries that it is in use.
+int create_temporary(const Path& path, Path& temporary) {
+  while (true) {
+    temporary = temporary_beside(path);
+    Descriptor file(open_retrying(temporary, O_WRONLY | O_CREAT | O_EXCL));
+    if (file.get() < 0) throw_io(path, "open for writing", errno);
+    struct stat status {};
+    // Between creation and lock it may have been taken for abandoned, and removed: then begin anew.
+    if (!lock_waiting(file.get()) || ::fstat(file.get(), &status) != 0 || status.st_nlink > 0) return file.release();
+  }
+}
+
 std::string hex_of(XXH128_hash_t hash) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   XXH128_canonical_t canonical{};
@@ -304,6 +339,25 @@ void rename_durable(const Path& from, const Path& to) {
   if (folder_of(from) != folder_of(to)) fsync_folder(folder_of(from));
 }
 
+size_t remove_abandoned_temporaries(const Path& folder) {
+  std::error_code error;
+  std::filesystem::directory_iterator entries(folder_of(folder / "x"), error);
+  if (error == std::errc::no_such_file_or_directory) return 0;
+  if (error) throw_io(folder, "list the folder", error.value());
+  size_t num_removed = 0;
+  while (entries != std::filesystem::directory_iterator()) {
+    const Path path = entries->path();
+    if (is_temporary_name(path.filename().string())) {
+      const Descriptor file(open_retrying(path, O_RDWR | O_NONBLOCK | O_NOFOLLOW));
+      const bool abandoned = file.get() >= 0 && ::flock(file.get(), LOCK_EX | LOCK_NB) == 0;
+      if (abandoned && ::unlink(path.c_str()) == 0) ++num_removed;
+    }
+    entries.increment(error);
+    if (error) throw_io(folder, "list the folder", error.value());
+  }
+  return num_removed;
+}
+
 InputFile::InputFile(const Path& path) : path_(path) { descriptor_ = open_regular(path, size_); }
 
 InputFile::InputFile(InputFile&& other) noexcept
@@ -332,12 +386,11 @@ void InputFile::read_at(uint64_t offset, std::span<std::byte> out) const {
   if (count < out.size()) throw_short(offset + count);
 }
 
-OutputFile::OutputFile(const Path& path) : path_(path), temporary_(temporary_beside(path)) {
+OutputFile::OutputFile(const Path& path) : path_(path) {
   GATO_CHECK(!path.filename().empty(), "\"", path.string(), "\" names no file");
   make_folders(folder_of(path));
   buffer_.reserve(kBufferBytes);
-  descriptor_ = open_retrying(temporary_, O_WRONLY | O_CREAT | O_EXCL);
-  if (descriptor_ < 0) throw_io(path_, "open for writing", errno);
+  descriptor_ = create_temporary(path_, temporary_);
 }
 
 OutputFile::~OutputFile() {

@@ -24,8 +24,8 @@ struct FileFault {
   int64_t nth = 1;         ///< The first call that fails, counted from arm_file_fault; 0: none, calls are counted only.
   bool all_after = false;  ///< Whether the later calls fail too.
   Effect effect = Effect::kError;
-  int error_number = 5;       ///< An `errno` value; 5 is EIO.
-  std::string path_contains;  ///< Calls on other paths are neither counted nor failed.
+  int error_number = 5;            ///< An `errno` value; 5 is EIO.
+  std::string path_contains = {};  ///< Calls on other paths are neither counted nor failed.
 };
 
 /// Arms one fault in place of an earlier one and sets the counts to 0. Thread-safe, as is everything here.

@@ -25,6 +25,14 @@ std::string bar_of(double share) {
   return cat(" [", std::string(filled, '='), std::string(kBarColumns - filled, ' '), "]");
 }
 
+/// At most `bytes` bytes of `text`, without half characters.
+std::string cut_to(const std::string& text, size_t bytes) {
+  std::string_view kept = std::string_view(text).substr(0, bytes);
+  size_t valid = kept.size();
+  static_cast<void>(is_valid_utf8(kept, &valid));
+  return std::string(kept.substr(0, valid));
+}
+
 }  // namespace
 
 Progress::Progress(std::string label, int64_t total, std::string unit)
@@ -74,25 +82,27 @@ void Progress::draw(bool last) {
 
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const double rate = seconds > 0 ? static_cast<double>(done_) / seconds : 0;
-  std::string line = label_;
+  std::string numbers = cat(" ", done_);
+  std::string bar;
   if (total_ > 0) {
     const double share = std::clamp(static_cast<double>(done_) / static_cast<double>(total_), 0.0, 1.0);
-    if (terminal_) line += bar_of(share);
-    line += cat(" ", done_, "/", total_, " ", unit_, " (", static_cast<int>(share * 100), " %)");
+    bar = bar_of(share);
+    numbers += cat("/", total_, " ", unit_, " (", static_cast<int>(share * 100), " %)");
   } else {
-    line += cat(" ", done_, " ", unit_);
+    numbers += " " + unit_;
   }
-  line += cat(", ", rate < 10 ? format_fixed(rate, 1) : format_count(rate), "/s");
+  numbers += cat(", ", rate < 10 ? format_fixed(rate, 1) : format_count(rate), "/s");
   if (last) {
-    line += ", took " + format_seconds(seconds);
+    numbers += ", took " + format_seconds(seconds);
   } else if (total_ > done_ && rate > 0) {
-    line += ", " + format_seconds(static_cast<double>(total_ - done_) / rate) + " left";
+    numbers += ", " + format_seconds(static_cast<double>(total_ - done_) / rate) + " left";
   }
-  if (!note_.empty()) line += ", " + note_;
+  if (!note_.empty()) numbers += ", " + note_;
 
-  if (!terminal_) return console::write_lines(line + "\n");
+  if (!terminal_) return console::write_lines(label_ + numbers + "\n");
   const auto columns = static_cast<size_t>(console::width() - 1);
-  if (line.size() > columns) line.resize(columns);
+  std::string line = label_ + bar + numbers;
+  if (line.size() > columns) line = cut_to(label_ + numbers, columns);  // the numbers say more than the bar
   last ? console::end_bar(line) : console::draw_bar(line);
 }
 

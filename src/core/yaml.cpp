@@ -38,7 +38,9 @@ class NodeBuilder final : public YAML::EventHandler {
   }
 
   void OnDocumentStart(const YAML::Mark& mark) override {
-    if (seen_document_) refuse(mark, "a second YAML document; a configuration file holds one");
+    if (seen_document_) {
+      refuse(mark, "this does not belong to what stands above, or begins a second document; a configuration holds one");
+    }
     seen_document_ = true;
   }
   void OnDocumentEnd() override {}
@@ -58,7 +60,8 @@ class NodeBuilder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t, const std::string& value) override {
     check_tag(mark, tag, /*is_scalar=*/true);
     check_text(mark, value);
-    if (expects_key()) return begin_entry(mark, value);
+    const size_t end = end_of_scalar(mark, value);
+    if (expects_key()) return begin_entry(mark, value, end);
     ConfigNode& node = place(mark);
     node.kind = ConfigNode::Kind::kScalar;
     node.scalar = value;
@@ -100,7 +103,32 @@ class NodeBuilder final : public YAML::EventHandler {
     if (value.find('\0') != std::string::npos) refuse(mark, "the text holds a NUL character; remove it");
   }
 
-  void begin_entry(const YAML::Mark& mark, const std::string& key) {
+  /// Where the text of a scalar ends, npos for forms whose end is not marked. The parser lets a quote stay open up to
+  /// the end of the file when a line end comes before it, which is how a file that was cut short looks.
+  [[nodiscard]] size_t end_of_scalar(const YAML::Mark& mark, const std::string& value) const {
+    const auto begin = static_cast<size_t>(std::max(0, mark.pos));
+    const char first = begin < text_.size() ? text_[begin] : '\0';
+    if (first != '"' && first != '\'') {
+      return text_.substr(begin).starts_with(value) ? begin + value.size() : std::string_view::npos;
+    }
+    for (size_t i = begin + 1; i < text_.size(); ++i) {
+      if (first == '"' && text_[i] == '\\') {
+        ++i;
+      } else if (text_[i] == first) {
+        const bool doubled = first == '\'' && i + 1 < text_.size() && text_[i + 1] == first;
+        if (!doubled) return i + 1;
+        ++i;
+      }
+    }
+    refuse(mark, cat("the quote that begins here is never closed; add ", first));
+  }
+
+  void begin_entry(const YAML::Mark& mark, const std::string& key, size_t end) {
+    // The parser takes a lone word for a key without a value.
+    const size_t colon = end < text_.size() ? text_.find_first_not_of(" \t\r\n", end) : std::string_view::npos;
+    if (colon == std::string_view::npos || text_[colon] != ':') {
+      refuse(mark, cat("no colon behind the key \"", excerpt(key), "\"; write \"key: value\""));
+    }
     if (key.size() > kLongestKey) {
       refuse(mark, cat("the key \"", excerpt(key), "\" has ", key.size(), " bytes where at most ", kLongestKey,
                        " are allowed"));

@@ -41,6 +41,10 @@ void fsync_file(const Path& path);                         ///< For files that w
 void fsync_folder(const Path& path);                       ///< Makes renames in it durable.
 void rename_durable(const Path& from, const Path& to);     ///< rename(2), then fsync of the parent folder.
 
+/// Removes the temporary files of atomic writes that killed processes left in `folder` (not in folders below it); those that
+/// are being written, on this machine or another, stay. Returns how many it removed. A missing folder has none.
+size_t remove_abandoned_temporaries(const Path& folder);
+
 /// A file open for reading at any offset (pread); const and thread-safe.
 class InputFile {
  public:
@@ -60,7 +64,7 @@ class InputFile {
 };
 
 /// A new file written front to back and committed as a whole. Until commit() the name `path` is not touched; without
-/// commit() the destructor removes the temporary file.
+/// commit() the destructor removes the temporary file. Parent folders are made. After an exception only destruction is left.
 class OutputFile {
  public:
   explicit OutputFile(const Path& path);
