@@ -103,7 +103,7 @@ TEST(ProgressTest, CountsOfManyThreadsAddUp) {
 }
 
 TEST(ProgressTest, TerminalShowsABarThatFits) {
-  for (const unsigned short columns : {100, 60}) {
+  for (const unsigned short columns : {uint16_t{100}, uint16_t{60}}) {
     const std::string text = written_to_terminal(columns, [] {
       Progress progress("collecting", 4, "episodes");
       for (int i = 0; i < 4; ++i) {
