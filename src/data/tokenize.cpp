@@ -53,7 +53,7 @@ TokenizedShard tokenize_shard(const Path& path, const tokenizer::TextTokenizer& 
     done.had_text = done.had_text || !fields.empty();
   }
   if (!done.had_text) return done;
-  if (columns_fit(token_columns_path(path), shard, text)) {
+  if (columns_fit(episode::token_columns_path(path), shard, text)) {
     done.reused = true;
     return done;
   }
@@ -74,7 +74,7 @@ TokenizedShard tokenize_shard(const Path& path, const tokenizer::TextTokenizer& 
       done.tokens += static_cast<int64_t>(field.tokens.size());
     }
   }
-  write_token_columns(token_columns_path(path), columns);
+  episode::write_token_columns(episode::token_columns_path(path), columns);
   return done;
 }
 

@@ -22,7 +22,7 @@ std::string config_value_yaml(const WindowSteps& value);
 struct MixtureEntry {
   std::string tasks;              ///< Pattern of task ids.
   double share = 1;               ///< Share of tokens, relative to the other entries; 0 leaves the tasks out.
-  WindowSteps steps;              ///< Window length.
+  WindowSteps steps = {};         ///< Window length.
   double loss_weight = 1;         ///< Multiplies the loss of every label.
   double observed_text_loss = 0;  ///< Loss weight of text observed inside episodes, relative to a label's.
   double observed_value_loss = 0; ///< Loss weight of observed discrete and continuous tokens, relative to a label's.
