@@ -75,7 +75,9 @@ const std::vector<Mistake> kMistakes = {
 };
 
 INSTANTIATE_TEST_SUITE_P(All, EpisodeMistakeTest, testing::ValuesIn(kMistakes),
-                         [](const testing::TestParamInfo<Mistake>& mistake) { return std::string(mistake.param.name); });
+                         [](const testing::TestParamInfo<Mistake>& mistake) {
+                           return std::string(mistake.param.name);
+                         });
 
 TEST(EpisodeTest, ValuesComeBackFromColumns) {
   const TaskSpec task = mixed_task();

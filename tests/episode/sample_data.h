@@ -195,6 +195,13 @@ inline void spill(const Path& path, std::string_view content) {
   file.write(content.data(), static_cast<std::streamsize>(content.size()));
 }
 
+/// Changes one byte of a file where it stands; some file systems take milliseconds to replace a file.
+inline void poke(const Path& path, size_t offset, char value) {
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(static_cast<std::streamoff>(offset));
+  file.put(value);
+}
+
 /// The message of the E that `body` throws; "" when it throws nothing. Other exceptions pass.
 template <class E, class Body>
 std::string message_of(const Body& body) {

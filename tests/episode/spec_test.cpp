@@ -132,7 +132,9 @@ const std::vector<Mistake> kMistakes = {
 };
 
 INSTANTIATE_TEST_SUITE_P(All, SpecMistakeTest, testing::ValuesIn(kMistakes),
-                         [](const testing::TestParamInfo<Mistake>& mistake) { return std::string(mistake.param.name); });
+                         [](const testing::TestParamInfo<Mistake>& mistake) {
+                           return std::string(mistake.param.name);
+                         });
 
 TEST(SpecTest, BoundsAreOneForAllOrOneForEach) {
   FieldSpec field = continuous_field("x", {3}, -2.0f, 5.0f);
