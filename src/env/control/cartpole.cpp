@@ -45,7 +45,7 @@ ControlTask cartpole_balance() {
   task.spec.id = "control/cartpole_balance";
   task.spec.description = "Push a cart left and right so that the pole on it stays upright in the middle of the rail.";
   task.spec.observation = {observed("angle", 2, -1, 1, "cosine and sine of the pole's angle from upright"),
-                           observed("position", 1, -1.7F, 1.7F, "m"), observed("velocity", 2, -30, 30, "m/s, rad/s")};
+                           observed("position", 1, -1.8F, 1.8F, "m"), observed("velocity", 2, -40, 40, "m/s, rad/s")};
   task.spec.action = {driven("force", 1, "10 N")};
   task.spec.max_steps = 200;
   task.model_file = "cartpole.xml";

@@ -12,19 +12,14 @@ namespace {
 
 using std::numbers::pi;
 
-constexpr double kLink = 0.5;  // m, as in the model
-
-// Coordinates: the shoulder's angle, the elbow's angle. The target is the position of the model's one mocap body.
+// Coordinates: the shoulder's angle, the elbow's angle. The model has one site, the fingertip, and one mocap body, the
+// target.
 
 struct Point {
   double x = 0, y = 0;
 };
 
-Point fingertip(const mjData& data) {
-  const double shoulder = data.qpos[0];
-  const double lower = shoulder + data.qpos[1];
-  return {kLink * (std::cos(shoulder) + std::cos(lower)), kLink * (std::sin(shoulder) + std::sin(lower))};
-}
+Point fingertip(const mjData& data) { return {data.site_xpos[0], data.site_xpos[1]}; }
 
 Point target(const mjData& data) { return {data.mocap_pos[0], data.mocap_pos[1]}; }
 
@@ -52,18 +47,20 @@ double reward(const mjData& data) {
   return std::exp(-distance * distance / 0.04);
 }
 
-/// Angles that put the fingertip on `goal`, with the elbow bent to the positive side.
-std::array<double, 2> inverse_kinematics(Point goal) {
-  const double cosine = (goal.x * goal.x + goal.y * goal.y) / (2 * kLink * kLink) - 1;
+/// Angles that put the fingertip on `goal`, with the elbow bent to the positive side (law of cosines).
+std::array<double, 2> inverse_kinematics(const mjModel& model, Point goal) {
+  const double upper = model.body_pos[3 * 2];  // from the shoulder to the elbow, where body 2 begins
+  const double lower = model.site_pos[0];
+  const double cosine = (goal.x * goal.x + goal.y * goal.y - upper * upper - lower * lower) / (2 * upper * lower);
   const double elbow = std::acos(std::clamp(cosine, -1.0, 1.0));
-  const double shoulder = std::atan2(goal.y, goal.x) - elbow / 2;  // links of equal length: an isosceles triangle
-  return {shoulder, elbow};
+  const double between = std::atan2(lower * std::sin(elbow), upper + lower * std::cos(elbow));
+  return {std::atan2(goal.y, goal.x) - between, elbow};
 }
 
 /// Computed torque: the angular acceleration of a proportional-derivative law, times the arm's inertia, plus the forces
 /// that the motion itself causes.
 std::vector<double> expert(const mjModel& model, const mjData& data) {
-  const std::array<double, 2> wanted = inverse_kinematics(target(data));
+  const std::array<double, 2> wanted = inverse_kinematics(model, target(data));
   std::array<double, 2> acceleration{};
   for (size_t i = 0; i < 2; ++i) {
     const double error = std::clamp(wrap_angle(wanted[i] - data.qpos[i]), -0.5, 0.5);  // far away: constant speed

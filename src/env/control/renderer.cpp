@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <exception>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -19,6 +20,7 @@ namespace {
 // Pictures are drawn this many times larger and averaged down: smooth edges at a third of the cost of OSMesa's
 // multisampling.
 constexpr int kSupersampling = 3;
+constexpr int kDrawnSide = kFrameSide * kSupersampling;
 constexpr int kMaxGeoms = 1000;
 
 /// MuJoCo loads the addresses of OpenGL's functions into globals with the first context of the process.
@@ -32,7 +34,7 @@ std::mutex& context_mutex() {
 class GlContext {
  public:
   GlContext() : context_(OSMesaCreateContextExt(OSMESA_RGBA, 24, 8, 0, nullptr)) {
-    if (context_ == nullptr) throw Error("OSMesa gives no rendering context");
+    if (context_ == nullptr) throw Error("OSMesa gives no rendering context.");
   }
   GlContext(const GlContext&) = delete;
   GlContext& operator=(const GlContext&) = delete;
@@ -40,7 +42,7 @@ class GlContext {
 
   void make_current() {
     if (OSMesaMakeCurrent(context_, buffer_.data(), GL_UNSIGNED_BYTE, kSide, kSide) == GL_FALSE) {
-      throw Error("OSMesa's rendering context cannot be used");
+      throw Error("OSMesa's rendering context cannot be used.");
     }
   }
 
@@ -64,8 +66,9 @@ class ModelScene {
     const std::lock_guard lock(context_mutex());
     mjv_makeScene(model_.get(), &scene_, kMaxGeoms);
     mjr_makeContext(model_.get(), &context_, mjFONTSCALE_50);
+    mjr_resizeOffscreen(kDrawnSide, kDrawnSide, &context_);
     mjr_setBuffer(mjFB_OFFSCREEN, &context_);
-    if (context_.currentBuffer != mjFB_OFFSCREEN) throw Error("OpenGL gives no offscreen buffer");
+    if (context_.currentBuffer != mjFB_OFFSCREEN) throw Error("OpenGL gives no offscreen buffer.");
   }
   ModelScene(const ModelScene&) = delete;
   ModelScene& operator=(const ModelScene&) = delete;
@@ -74,11 +77,10 @@ class ModelScene {
     mjv_freeScene(&scene_);
   }
 
-  /// side x side x 3 bytes, bottom row first.
-  const std::vector<uint8_t>& draw(mjData& data, int side) {
-    if (context_.offWidth != side || context_.offHeight != side) mjr_resizeOffscreen(side, side, &context_);
-    pixels_.resize(static_cast<size_t>(side) * static_cast<size_t>(side) * 3);
-    const mjrRect viewport{0, 0, side, side};
+  /// kDrawnSide x kDrawnSide x 3 bytes, bottom row first.
+  const std::vector<uint8_t>& draw(mjData& data) {
+    const mjrRect viewport{0, 0, kDrawnSide, kDrawnSide};
+    mjr_setBuffer(mjFB_OFFSCREEN, &context_);  // another model's buffer may be the current one
     mjv_updateScene(model_.get(), &data, &option_, nullptr, &camera_, mjCAT_ALL, &scene_);
     mjr_render(viewport, &scene_, &context_);
     mjr_readPixels(pixels_.data(), nullptr, viewport, &context_);
@@ -91,22 +93,20 @@ class ModelScene {
   mjvScene scene_{};
   mjvCamera camera_{};
   mjrContext context_{};
-  std::vector<uint8_t> pixels_;
+  std::vector<uint8_t> pixels_ = std::vector<uint8_t>(size_t{3} * kDrawnSide * kDrawnSide);
 };
 
 /// `large` (bottom row first) averaged over squares of kSupersampling pixels, top row first.
-episode::Image shrink(const std::vector<uint8_t>& large, int side) {
+episode::Image shrink(const std::vector<uint8_t>& large) {
   constexpr int kArea = kSupersampling * kSupersampling;
-  const auto large_side = static_cast<size_t>(side * kSupersampling);
-  episode::Image image{.height = side, .width = side, .pixels = {}};
-  image.pixels.reserve(static_cast<size_t>(side) * static_cast<size_t>(side) * 3);
-  const auto sample = [&](int y, int x, size_t channel) {
-    const size_t row = large_side - 1 - static_cast<size_t>(y);
-    return static_cast<int>(large[(row * large_side + static_cast<size_t>(x)) * 3 + channel]);
+  episode::Image image{.height = kFrameSide, .width = kFrameSide, .pixels = {}};
+  image.pixels.reserve(size_t{3} * kFrameSide * kFrameSide);
+  const auto sample = [&](int y, int x, int channel) {
+    return large[static_cast<size_t>(((kDrawnSide - 1 - y) * kDrawnSide + x) * 3 + channel)];
   };
-  for (int y = 0; y < side; ++y) {
-    for (int x = 0; x < side; ++x) {
-      for (size_t channel = 0; channel < 3; ++channel) {
+  for (int y = 0; y < kFrameSide; ++y) {
+    for (int x = 0; x < kFrameSide; ++x) {
+      for (int channel = 0; channel < 3; ++channel) {
         int sum = kArea / 2;  // rounds to nearest
         for (int i = 0; i < kArea; ++i) {
           sum += sample(y * kSupersampling + i / kSupersampling, x * kSupersampling + i % kSupersampling, channel);
@@ -126,15 +126,15 @@ class ThreadRenderer {
   ThreadRenderer& operator=(const ThreadRenderer&) = delete;
   ~ThreadRenderer() { release(); }
 
-  std::optional<episode::Image> render(const std::shared_ptr<const mjModel>& model, mjData& data, int side) {
+  std::optional<episode::Image> render(const std::shared_ptr<const mjModel>& model, mjData& data) {
     if (failed_) return std::nullopt;
     try {
       if (gl_ == nullptr) gl_ = std::make_unique<GlContext>();
       gl_->make_current();
       std::unique_ptr<ModelScene>& scene = scenes_[model.get()];
       if (scene == nullptr) scene = std::make_unique<ModelScene>(model);
-      return shrink(scene->draw(data, side * kSupersampling), side);
-    } catch (const Error& error) {
+      return shrink(scene->draw(data));
+    } catch (const std::exception& error) {
       report(error);
       failed_ = true;
       release();
@@ -148,16 +148,16 @@ class ThreadRenderer {
     try {
       gl_->make_current();
       scenes_.clear();
-    } catch (const Error&) {
+    } catch (const std::exception&) {
       for (auto& [model, scene] : scenes_)
         static_cast<void>(scene.release());  // without its context it cannot be freed
     }
     gl_.reset();
   }
 
-  static void report(const Error& error) {
+  static void report(const std::exception& error) {
     static std::atomic<bool> said = false;
-    if (!said.exchange(true)) log::warning("env", "no pictures of control tasks: ", error.what());
+    if (!said.exchange(true)) log::warning("env", "No pictures of control tasks: ", error.what());
   }
 
   bool failed_ = false;
@@ -167,9 +167,9 @@ class ThreadRenderer {
 
 }  // namespace
 
-std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model, mjData& data, int side) {
+std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model, mjData& data) {
   thread_local ThreadRenderer renderer;
-  return renderer.render(model, data, side);
+  return renderer.render(model, data);
 }
 
 }  // namespace gato::env::control

@@ -10,11 +10,10 @@ namespace gato::env::control {
 /// Side of the pictures of control tasks, in pixels.
 constexpr int kFrameSide = 128;
 
-/// A side x side picture of `data` through the model's first camera, drawn in memory by OSMesa: no display, no GPU.
-/// Nothing where no rendering context can be made (said once in the log). Each thread has its own contexts, made at the
-/// first picture of a model (about 0.2 s) and freed when it ends. The same state gives the same picture on every
-/// thread.
-[[nodiscard]] std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model, mjData& data,
-                                                         int side = kFrameSide);
+/// A kFrameSide x kFrameSide picture of `data` through the model's first camera, drawn in memory by OSMesa: no display,
+/// no GPU. Nothing where no rendering context can be made (said once in the log). Each thread has its own contexts,
+/// made at the first picture of a model (about 0.2 s) and freed when it ends. The same state gives the same picture on
+/// every thread.
+[[nodiscard]] std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model, mjData& data);
 
 }  // namespace gato::env::control
