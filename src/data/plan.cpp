@@ -126,25 +126,58 @@ class EpochOrder {
   std::vector<Span> spans_;
 };
 
-/// Puts `items` (indices into sequences) into rows: longest first, each into the emptiest row, so that every row gets its part
-/// of every kind of item. Returns false for what fitted nowhere in `dropped`.
-void pack_rows(const std::vector<PlannedSequence>& items, int64_t row_tokens, std::vector<PlannedRow>& rows, int64_t& dropped) {
+/// Drops items at random (by their keys) until what is left can fill the rows: packing alone would always drop the shortest.
+/// Returns the tokens dropped.
+int64_t drop_surplus(std::vector<PlannedSequence>& items, int64_t capacity) {
+  if (items.empty()) return 0;
+  std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
+  int64_t shortest = items[0].tokens, total = 0;
+  for (const PlannedSequence& item : items) shortest = std::min<int64_t>(shortest, item.tokens);
+  const int64_t limit = capacity - kBlockRows * (shortest - 1) / 2;  // half of what packing leaves empty at worst
+  size_t kept = 0;
+  int64_t dropped = 0;
+  for (const PlannedSequence& item : items) {
+    if (total + item.tokens > limit) {
+      dropped += item.tokens;
+      continue;
+    }
+    total += item.tokens;
+    items[kept++] = item;
+  }
+  items.resize(kept);
+  return dropped;
+}
+
+/// Puts items into rows, longest first: into the emptiest row while rows are far from full, so that every row gets its part of every
+/// kind of item, then into the fullest row that has room, so that little room is left over. Returns the tokens that fitted nowhere.
+int64_t pack_rows(const std::vector<PlannedSequence>& items, int64_t row_tokens, std::vector<PlannedRow>& rows) {
+  constexpr double kSpreadUntil = 0.85;  // of all tokens
   std::vector<size_t> order(items.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
     if (items[a].tokens != items[b].tokens) return items[a].tokens > items[b].tokens;
     return items[a].key < items[b].key;
   });
+  const auto spread = static_cast<int64_t>(kSpreadUntil * static_cast<double>(kBlockRows * row_tokens));
   std::vector<int64_t> free(rows.size(), row_tokens);
+  int64_t placed = 0, dropped = 0;
   for (const size_t i : order) {
-    const auto emptiest = std::max_element(free.begin(), free.end());
-    if (*emptiest < items[i].tokens) {
-      dropped += items[i].tokens;
+    const int64_t tokens = items[i].tokens;
+    auto row = std::max_element(free.begin(), free.end());
+    if (*row < tokens) {
+      dropped += tokens;
       continue;
     }
-    *emptiest -= items[i].tokens;
-    rows[static_cast<size_t>(emptiest - free.begin())].sequences.push_back(items[i]);
+    if (placed > spread) {
+      for (auto other = free.begin(); other != free.end(); ++other) {
+        if (*other >= tokens && *other < *row) row = other;
+      }
+    }
+    *row -= tokens;
+    placed += tokens;
+    rows[static_cast<size_t>(row - free.begin())].sequences.push_back(items[i]);
   }
+  return dropped;
 }
 
 }  // namespace
@@ -254,18 +287,18 @@ void RowPlan::State::add_phase(size_t index, bool allow_missing) {
   phases.push_back(std::move(phase));
 }
 
-/// Asks for as many items as keeps what fits no row below half a percent, judged on the first blocks.
+/// Asks for as many items as keeps what fits no row well below one percent, judged on the first blocks.
 void RowPlan::State::fit_items_per_block(Phase& phase) const {
   const double capacity = static_cast<double>(kBlockRows * config.row_tokens);
   for (const double fill : {0.995, 0.99, 0.985, 0.98, 0.97, 0.96, 0.94, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5}) {
     for (SourcePlan& plan : phase.sources) plan.items_per_block = fill * capacity * plan.share / plan.tokens_per_item;
     double planned = 0, dropped = 0;
-    for (int64_t block = 0; block < 6; ++block) {
+    for (int64_t block = 0; block < 16; ++block) {
       const PlannedBlock trial = plan_block(phase, phase.first_block + block);
       planned += static_cast<double>(trial.planned_tokens);
       dropped += static_cast<double>(trial.dropped_tokens);
     }
-    if (dropped <= 0.005 * planned) return;
+    if (dropped <= 0.007 * planned) return;
   }
 }
 
@@ -325,7 +358,8 @@ PlannedBlock RowPlan::State::plan_block(const Phase& phase, int64_t block) const
   PlannedBlock planned;
   planned.rows.resize(static_cast<size_t>(kBlockRows));
   for (const PlannedSequence& item : items) planned.planned_tokens += item.tokens;
-  pack_rows(items, config.row_tokens, planned.rows, planned.dropped_tokens);
+  planned.dropped_tokens = drop_surplus(items, kBlockRows * config.row_tokens);
+  planned.dropped_tokens += pack_rows(items, config.row_tokens, planned.rows);
   Rng rng(mix_seed(seed, {7, static_cast<uint64_t>(block)}));
   rng.shuffle(planned.rows);
   for (PlannedRow& row : planned.rows) rng.shuffle(row.sequences);

@@ -57,7 +57,10 @@ inline episode::TaskSpec text_task() {
 }
 
 inline std::string sentence(Rng& rng, int64_t words) {
-  static const std::vector<std::string> kWords = {"the", "red", "ball", "went", "to", "a", "green", "hill", "and", "came", "back"};
+  static const std::vector<std::string> kWords = {
+      "the",  "red",   "ball",  "went",  "to",    "a",     "green", "hill",  "and",    "came",  "back",  "window", "yellow",
+      "door", "quick", "brown", "fox",   "jumps", "over",  "lazy",  "dog",   "mighty", "river", "under", "stone",  "bridge",
+      "cold", "night", "wind",  "blows", "far",   "from",  "every", "house", "keeper", "knew",  "his",   "long",   "way"};
   std::string text;
   for (int64_t i = 0; i < words; ++i) {
     text += (i > 0 ? " " : "") + kWords[static_cast<size_t>(rng.below(static_cast<int64_t>(kWords.size())))];
