@@ -45,8 +45,10 @@ Agent::Agent(const Path& path) : path_(path) {
       context_by_pattern_.emplace_back(entry.tasks, entry.steps.row ? 0 : entry.steps.high);
     }
   }
-  text_ = tokenizer::TextTokenizer::from_bytes(checkpoint.read("tokenizer.model"), (path / "tokenizer.model").string());
-  vocabulary_ = tokenizer::Vocabulary(text_->size(), tokens.private_discrete);
+  if (checkpoint.has("tokenizer.model")) {
+    text_ = tokenizer::TextTokenizer::from_bytes(checkpoint.read("tokenizer.model"), (path / "tokenizer.model").string());
+  }
+  vocabulary_ = tokenizer::Vocabulary(text_ ? text_->size() : tokenizer::kNumBins, tokens.private_discrete);
   model_ = std::make_unique<model::Model>(config_section<model::ModelConfig>(config, "model"),
                                           model::ModelShape{vocabulary_->size(), vocabulary_->first_bin(), tokenizer::kNumBins}, 0,
                                           model::Model::Purpose::kInference);
@@ -123,9 +125,9 @@ std::map<std::string, Agent::HeldoutLoss> Agent::heldout_losses() const {
   const checkpoint::SafetensorsReader counts(checkpoint.file("unigram.safetensors"));
   for (size_t e = 0; e < shard.index().size(); ++e) {
     const episode::TaskSpec& spec = shard.tasks()[shard.index()[e].task];
-    const tokenizer::TaskTokenizer tokens(spec, *vocabulary_, &*text_);
+    const tokenizer::TaskTokenizer tokens(spec, *vocabulary_, text());
     const std::vector<double> unigram = unigram_nll(counts, spec.id);
-    const std::vector<int32_t> encoded = text_->encode(shard.read(static_cast<int64_t>(e)).action[0].text[0]);
+    const std::vector<int32_t> encoded = text()->encode(shard.read(static_cast<int64_t>(e)).action[0].text[0]);
     const std::vector<uint32_t> ids(encoded.begin(), encoded.end());
     HeldoutLoss& loss = losses[spec.id];
     const auto length = static_cast<int64_t>(ids.size()) + 1;  // with </s>

@@ -83,7 +83,7 @@ int32_t mean_bin(const std::vector<double>& p) {
 class ModelPolicy : public env::Policy {
  public:
   ModelPolicy(const Agent& agent, const episode::TaskSpec& task, int slots, const PolicyOptions& options)
-      : agent_(agent), tokenizer_(task, agent.vocabulary(), &agent.text()), options_(options),
+      : agent_(agent), tokenizer_(task, agent.vocabulary(), agent.text()), options_(options),
         decoder_(agent.model(), slots, agent.row_tokens()), slots_(static_cast<size_t>(slots)) {
     if (options_.context_steps < 0) options_.context_steps = agent.context_steps(task.id);
   }
@@ -122,7 +122,7 @@ class ModelPolicy : public env::Policy {
     s.current.clear();
     s.chosen.clear();
     tokenizer::StepStorage storage;
-    tokenizer_.append_observation(storage.view(tokenizer_.spec(), &agent_.text(), observation), s.current);
+    tokenizer_.append_observation(storage.view(tokenizer_.spec(), agent_.text(), observation), s.current);
     make_room(slot, s);
     append(s.pending, s.current);
   }

@@ -8,18 +8,19 @@ namespace gato::train {
 
 OpenedData open_data(const TrainingConfig& config) {
   OpenedData opened;
-  if (config.tokenizer.model.empty()) {
-    throw ConfigError("tokenizer.model names no file; make one with `gato-data train-tokenizer --out tokenizer.model DATASET ...`");
+  if (!config.tokenizer.model.empty()) {
+    if (!std::filesystem::exists(config.tokenizer.model)) {
+      throw ConfigError(cat("tokenizer.model: ", config.tokenizer.model,
+                            " does not exist; make it with `gato-data train-tokenizer --out ", config.tokenizer.model, " DATASET ...`"));
+    }
+    opened.text = tokenizer::TextTokenizer::load(config.tokenizer.model);
   }
-  if (!std::filesystem::exists(config.tokenizer.model)) {
-    throw ConfigError(cat("tokenizer.model: ", config.tokenizer.model,
-                          " does not exist; make it with `gato-data train-tokenizer --out ", config.tokenizer.model, " DATASET ...`"));
-  }
-  opened.text = tokenizer::TextTokenizer::load(config.tokenizer.model);
-  opened.vocabulary = tokenizer::Vocabulary(opened.text->size(), config.tokenizer.private_discrete);
+  const int64_t text_size = opened.text ? opened.text->size() : tokenizer::kNumBins;  // room for discrete ids
+  opened.vocabulary = tokenizer::Vocabulary(text_size, config.tokenizer.private_discrete);
+  const tokenizer::TextTokenizer* text = opened.text ? &*opened.text : nullptr;
   const auto seed = static_cast<uint64_t>(config.train.seed);
-  opened.training = data::open_sources(config.data, *opened.vocabulary, &*opened.text, data::Split::kTraining);
-  opened.validation = data::open_sources(config.data, *opened.vocabulary, &*opened.text, data::Split::kValidation);
+  opened.training = data::open_sources(config.data, *opened.vocabulary, text, data::Split::kTraining);
+  opened.validation = data::open_sources(config.data, *opened.vocabulary, text, data::Split::kValidation);
   opened.plan = std::make_shared<const data::RowPlan>(config.data, opened.training, seed);
   if (!opened.validation.empty() && config.train.validation_rows > 0) {
     opened.validation_plan = std::make_shared<const data::RowPlan>(config.data, opened.validation, seed, true);

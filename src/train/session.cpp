@@ -46,7 +46,7 @@ std::string schedule_json(const OpenedData& data, const TrainingConfig& config) 
   Json json;
   json["seed"] = config.train.seed;
   json["row_tokens"] = config.data.row_tokens;
-  json["tokenizer"] = data.text->digest();
+  json["tokenizer"] = data.text ? data.text->digest() : "";
   json["sources"] = Json::array();
   for (const auto& source : data.training) {
     Json entry;
@@ -78,7 +78,7 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   attempt_ = folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}}, command);
   metrics_ = std::make_unique<run::MetricsWriter>(folder_.metrics_path(), attempt_);
   tensorboard_ = std::make_unique<run::TensorBoardWriter>(folder_.tensorboard_path("train"), attempt_, state_.step);
-  static_files_ = make_static_files(config_, data_.text->model_bytes(), data_.training, data_.validation,
+  static_files_ = make_static_files(config_, data_.text ? data_.text->model_bytes() : "", data_.training, data_.validation,
                                     folder_.root() / cat("scratch-", attempt_));
 }
 

@@ -25,7 +25,8 @@ class Agent {
   [[nodiscard]] int64_t step() const { return step_; }
   [[nodiscard]] const model::Model& model() const { return *model_; }
   [[nodiscard]] const tokenizer::Vocabulary& vocabulary() const { return *vocabulary_; }
-  [[nodiscard]] const tokenizer::TextTokenizer& text() const { return *text_; }
+  /// Null for models trained without text.
+  [[nodiscard]] const tokenizer::TextTokenizer* text() const { return text_ ? &*text_ : nullptr; }
   [[nodiscard]] int64_t row_tokens() const { return row_tokens_; }
   /// Specification of a task as it was trained, with expert and random returns; null for tasks that were not in the data.
   [[nodiscard]] const episode::TaskSpec* trained_task(const std::string& id) const;
