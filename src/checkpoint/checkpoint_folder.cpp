@@ -72,15 +72,6 @@ std::vector<CheckpointInfo> not_kept(const std::vector<CheckpointInfo>& valid, c
   return doomed;
 }
 
-/// Ends a replacement that was cut short: the old checkpoint gets its name back, unless the new one already has it.
-void settle_replacement(const Path& folder, const std::string& name, std::vector<Path>& removed) {
-  const Path aside = folder / name;
-  const Path original = folder / name.substr(0, name.size() - kReplacedMark.size());
-  if (!fs::exists(fs::symlink_status(original))) return rename_durable(aside, original);
-  delete_tree(aside);
-  removed.push_back(aside);
-}
-
 }  // namespace
 
 std::string step_name(int64_t step) {
@@ -136,8 +127,10 @@ std::vector<CheckpointInfo> prune(const Path& folder, Retention retention, Verif
 std::vector<Path> clean_checkpoints(const Path& folder) {
   std::vector<Path> removed;
   for (const std::string& name : names_in(folder)) {
-    if (name.ends_with(kReplacedMark) && parse_step_name(name.substr(0, name.size() - kReplacedMark.size()))) {
-      settle_replacement(folder, name, removed);
+    const std::string_view original = std::string_view(name).substr(0, name.find('.'));
+    if (parse_step_name(original) && name.substr(original.size()) == kReplacedMark) {
+      if (settle_replaced(folder / original)) removed.push_back(folder / name);
+      continue;
     }
     const std::optional<std::string_view> process = unfinished_by(name);
     if (!process || is_running(*process)) continue;

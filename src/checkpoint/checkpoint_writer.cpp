@@ -1,7 +1,4 @@
-#include <sys/stat.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <system_error>
 #include <utility>
@@ -10,7 +7,6 @@
 #include "checkpoint/folder_names.h"
 #include "gato/checkpoint/checkpoint.h"
 #include "gato/core/error.h"
-#include "gato/core/log.h"
 #include "gato/core/text.h"
 
 namespace gato::checkpoint {
@@ -20,14 +16,6 @@ namespace fs = std::filesystem;
 
 double seconds_since_1970() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-/// A free name for what is put aside.
-Path damaged_name(const Path& final_path) {
-  for (int64_t number = 1;; ++number) {
-    Path name = final_path.parent_path() / cat(final_path.filename().string(), kDamagedMark, number);
-    if (!fs::exists(fs::symlink_status(name))) return name;
-  }
 }
 
 /// What lies below an unfinished checkpoint.
@@ -70,11 +58,19 @@ CheckpointWriter::CheckpointWriter(Path folder, int64_t step) : folder_(std::mov
   manifest_.step = step;
   final_ = folder_ / step_name(step);
   unfinished_ = free_name(folder_, step_name(step), kUnfinishedMark);
-  make_folders(unfinished_);
+  try {
+    make_folders(unfinished_);
+  } catch (const IoError&) {
+    remove_unfinished();  // made, but not known to be durable
+    throw;
+  }
 }
 
 CheckpointWriter::~CheckpointWriter() {
-  if (committed_) return;
+  if (!committed_) remove_unfinished();
+}
+
+void CheckpointWriter::remove_unfinished() {
   std::error_code ignored;  // what stays is removed by clean_checkpoints()
   fs::remove_all(unfinished_, ignored);
 }
@@ -157,23 +153,17 @@ void CheckpointWriter::gather_foreign_files() {
 }
 
 void CheckpointWriter::publish() {
-  const bool is_taken = fs::exists(fs::symlink_status(final_));
-  const bool is_valid = is_taken && verify_checkpoint(final_).empty();
-  const Path aside = is_valid ? Path(final_.string() + std::string(kReplacedMark)) : damaged_name(final_);
-  if (is_taken) rename_durable(final_, aside);
+  settle_replaced(final_);  // of an earlier commit
   try {
+    if (fs::exists(fs::symlink_status(final_))) rename_durable(final_, final_.string() + std::string(kReplacedMark));
     rename_durable(unfinished_, final_);
   } catch (const IoError&) {
     std::error_code ignored;
-    if (is_valid && !fs::exists(final_)) fs::rename(aside, final_, ignored);
+    if (!fs::exists(final_)) fs::rename(final_.string() + std::string(kReplacedMark), final_, ignored);
     throw;
   }
   committed_ = true;
-  if (is_valid) delete_tree(aside);
-  if (is_taken && !is_valid) {
-    log::warning("checkpoint", final_.string(), ": a damaged checkpoint of this step was there; it is kept as ",
-                 aside.filename().string());
-  }
+  settle_replaced(final_);
 }
 
 CheckpointInfo CheckpointWriter::commit() {

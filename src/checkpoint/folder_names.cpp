@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <filesystem>
 #include <fstream>
@@ -10,7 +12,9 @@
 #include <system_error>
 #include <vector>
 
+#include "gato/checkpoint/checkpoint.h"
 #include "gato/core/error.h"
+#include "gato/core/log.h"
 #include "gato/core/text.h"
 
 namespace gato::checkpoint {
@@ -33,6 +37,8 @@ std::optional<ProcessState> process_state(int64_t process) {
   if (fields.size() < 20 || fields[0].size() != 1) return std::nullopt;
   return ProcessState{fields[0][0], fields[19]};
 }
+
+bool is_there(const Path& path) { return std::filesystem::exists(std::filesystem::symlink_status(path)); }
 
 [[noreturn]] void throw_io(const Path& path, std::string_view action, const std::error_code& error) {
   throw IoError(cat(path.string(), ": cannot ", action, ": ", error.message(),
@@ -61,7 +67,7 @@ bool is_running(std::string_view tag) {
 Path free_name(const Path& folder, std::string_view stem, std::string_view mark) {
   const std::string name = cat(stem, mark, process_tag());
   Path path = folder / name;
-  for (int number = 1; std::filesystem::exists(std::filesystem::symlink_status(path)); ++number) {
+  for (int number = 1; is_there(path); ++number) {
     path = folder / cat(name, ".", number);
   }
   return path;
@@ -70,13 +76,40 @@ Path free_name(const Path& folder, std::string_view stem, std::string_view mark)
 void delete_tree(const Path& path) {
   const std::string name = path.filename().string();
   Path doomed = path;
+  std::error_code error;
   if (name.find(kDeletedMark) == std::string::npos && name.find(kUnfinishedMark) == std::string::npos) {
     doomed = free_name(path.parent_path(), name.substr(0, name.find('.')), kDeletedMark);
-    rename_durable(path, doomed);
+    try {
+      rename_durable(path, doomed);
+    } catch (const IoError&) {
+      std::filesystem::remove_all(doomed, error);  // renamed, but not known to be durable
+      throw;
+    }
   }
-  std::error_code error;
   std::filesystem::remove_all(doomed, error);
   if (error) throw_io(doomed, "delete the folder", error);
+}
+
+bool settle_replaced(const Path& path) {
+  const Path aside = path.string() + std::string(kReplacedMark);
+  if (!is_there(aside)) return false;
+  if (!is_there(path)) {
+    rename_durable(aside, path);
+    return false;
+  }
+  if (verify_checkpoint(aside).empty()) {
+    delete_tree(aside);
+    return true;
+  }
+  Path kept;
+  int64_t number = 0;
+  do {
+    kept = cat(path.string(), kDamagedMark, ++number);
+  } while (is_there(kept));
+  rename_durable(aside, kept);
+  log::warning("checkpoint", path.string(), ": a damaged checkpoint of this step was there; it is kept as ",
+               kept.filename().string());
+  return false;
 }
 
 void replace_link(const Path& link, const std::string& target) {

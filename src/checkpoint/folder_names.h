@@ -30,6 +30,11 @@ inline constexpr std::string_view kDamagedMark = ".damaged-";  ///< step-N.damag
 /// holds.
 void delete_tree(const Path& path);
 
+/// Ends the replacement of the checkpoint at `path`, finished or cut short: where there is no `path`, path.replaced
+/// gets the name back; otherwise it is deleted if it is valid, and kept as path.damaged-K if it is not. Nothing to do
+/// is no error. Returns whether something was deleted.
+bool settle_replaced(const Path& path);
+
 /// Makes `link` a symbolic link to `target`, in one step when another link has the name.
 void replace_link(const Path& link, const std::string& target);
 

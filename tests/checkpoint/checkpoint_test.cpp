@@ -168,8 +168,8 @@ TEST(VerifyTest, FindsTruncationAtEveryLength) {
   const CheckpointInfo saved = save(folder.path(), 7);
   for (const char* name : {"MANIFEST.json", "model.safetensors", "training_state.json", "demos/grid.txt"}) {
     const std::string whole = read_file(saved.path / name);
-    for (size_t size = 0; size < whole.size(); ++size) {
-      put(saved.path / name, std::string_view(whole).substr(0, size));
+    for (size_t size = whole.size(); size-- > 0;) {
+      fs::resize_file(saved.path / name, size);
       for (const VerifyDepth depth : {VerifyDepth::kSizes, VerifyDepth::kContent}) {
         const std::vector<Damage> damages = verify_checkpoint(saved.path, depth);
         ASSERT_EQ(damages.size(), 1u) << name << " " << size;
@@ -357,9 +357,12 @@ TEST(CleanTest, SettlesAReplacementThatWasCutShort) {
   fs::rename(saved.path, folder / "step-00000001.replaced");
   EXPECT_TRUE(clean_checkpoints(folder.path()).empty());
   EXPECT_EQ(newest_valid(folder.path()), saved);
-  fs::create_directory(folder / "step-00000001.replaced");
+  fs::copy(saved.path, folder / "step-00000001.replaced", fs::copy_options::recursive);
   EXPECT_EQ(clean_checkpoints(folder.path()).size(), 1u);
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"latest", "step-00000001"}));
+  fs::create_directory(folder / "step-00000001.replaced");
+  EXPECT_TRUE(clean_checkpoints(folder.path()).empty());
+  EXPECT_TRUE(fs::exists(folder / "step-00000001.damaged-1")) << "what is not valid is kept";
 }
 
 TEST(ProcessTagTest, TellsTheLivingFromTheDead) {

@@ -195,8 +195,8 @@ TEST(SafetensorsTest, RefusesEveryTruncationAndExtension) {
   const std::vector<float> values = {1, 2, 3};
   write_safetensors(folder / "file", std::vector{view("a", Dtype::kF32, {3}, values)}, {{"k", "v"}});
   const std::string whole = read_file(folder / "file");
-  for (size_t size = 0; size < whole.size(); ++size) {
-    put(folder / "file", whole.substr(0, size));
+  for (size_t size = whole.size(); size-- > 0;) {
+    std::filesystem::resize_file(folder / "file", size);
     EXPECT_NE(refusal(folder / "file"), "") << size;
   }
   put(folder / "file", whole + "x");
@@ -236,11 +236,11 @@ TEST(SafetensorsTest, ManyTensorsOpenQuickly) {
   const TempFolder folder("safetensors");
   const std::vector<uint8_t> byte = {1};
   std::vector<TensorView> tensors;
-  for (int i = 0; i < 100'000; ++i) tensors.push_back(view("tensor." + std::to_string(i), Dtype::kU8, {1}, byte));
+  for (int i = 0; i < 50'000; ++i) tensors.push_back(view("tensor." + std::to_string(i), Dtype::kU8, {1}, byte));
   write_safetensors(folder / "file", tensors);
   const SafetensorsReader reader(folder / "file");
   EXPECT_EQ(reader.tensors().size(), tensors.size());
-  EXPECT_EQ(reader.info("tensor.77777").shape, std::vector<int64_t>{1});
+  EXPECT_EQ(reader.info("tensor.47777").shape, std::vector<int64_t>{1});
 }
 
 TEST(SafetensorsTest, ReadsFromManyThreads) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -54,12 +55,12 @@ inline std::vector<std::string> names_in(const Path& folder) {
   return names;
 }
 
-/// Flips all bits of one byte of a file.
+/// Flips all bits of one byte of a file, in place.
 inline void flip_byte(const Path& path, uint64_t offset) {
-  std::string content = read_file(path);
-  content.at(static_cast<size_t>(offset)) = static_cast<char>(~content[static_cast<size_t>(offset)]);
-  std::ofstream(path, std::ios::binary | std::ios::trunc)
-      .write(content.data(), static_cast<std::streamsize>(content.size()));
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  const int byte = file.seekg(static_cast<std::streamoff>(offset)).get();
+  file.seekp(static_cast<std::streamoff>(offset)).put(static_cast<char>(~byte));
+  if (!file) throw std::runtime_error("cannot flip a byte of " + path.string());
 }
 
 }  // namespace gato::checkpoint::test

@@ -61,6 +61,7 @@ class CheckpointWriter {
 
  private:
   void check_new_name(const std::string& name) const;
+  void remove_unfinished();
   void gather_foreign_files();
   void publish();
 
