@@ -1,4 +1,5 @@
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "gato/env/environment.h"
@@ -10,5 +11,9 @@ std::vector<TaskEntry> control_tasks();
 std::vector<TaskEntry> grid_tasks();
 std::vector<TaskEntry> game_tasks();
 std::vector<TaskEntry> picture_tasks();
+std::vector<TaskEntry> dialogue_tasks();
+
+/// For tasks whose one action is a text: gives the environment's reference answer.
+[[nodiscard]] std::unique_ptr<Expert> make_answering_expert(Environment& environment);
 
 }  // namespace gato::env

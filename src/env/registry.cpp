@@ -46,7 +46,7 @@ class Registry {
 
  private:
   Registry() {
-    for (auto* family : {control_tasks, grid_tasks, game_tasks, picture_tasks}) {
+    for (auto* family : {control_tasks, grid_tasks, game_tasks, picture_tasks, dialogue_tasks}) {
       for (TaskEntry& entry : family()) add(std::move(entry));
     }
   }

@@ -42,7 +42,8 @@ class Environment {
   /// The whole state, so that planners can try steps and come back. Nothing where it is not supported.
   [[nodiscard]] virtual std::optional<std::string> snapshot() const { return std::nullopt; }
   virtual void restore(const std::string& snapshot);  ///< Throws ContractError where snapshot() gives nothing.
-  /// The text the expert would answer in the present state, for tasks judged by exact match.
+  /// The text the expert would answer in the present state, for tasks judged by exact match; nothing where no answer is
+  /// awaited.
   [[nodiscard]] virtual std::optional<std::string> reference_answer() const { return std::nullopt; }
 };
 

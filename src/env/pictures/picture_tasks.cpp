@@ -59,7 +59,10 @@ class PictureEnvironment final : public Environment {
     return result;
   }
 
-  [[nodiscard]] std::optional<std::string> reference_answer() const override { return answer(); }
+  [[nodiscard]] std::optional<std::string> reference_answer() const override {
+    if (!state_.open) return std::nullopt;
+    return answer();
+  }
 
   std::optional<Image> frame() override {
     constexpr int kScale = 8, kCaption = 24, kSide = pictures::kPictureSide * kScale;
@@ -95,26 +98,11 @@ class PictureEnvironment final : public Environment {
   PictureState state_;
 };
 
-/// Gives the reference answer.
-class PictureExpert final : public Expert {
- public:
-  explicit PictureExpert(const Environment& environment) : environment_(environment) {}
-
-  StepValues act() override {
-    StepValues action(1);
-    action[0].text = environment_.reference_answer().value();
-    return action;
-  }
-
- private:
-  const Environment& environment_;
-};
-
 TaskEntry make_entry(Kind kind, bool held_out) {
   TaskEntry entry;
   entry.id = make_spec(kind, held_out).id;
   entry.make = [=] { return std::make_unique<PictureEnvironment>(kind, held_out); };
-  entry.make_expert = [](Environment& environment) { return std::make_unique<PictureExpert>(environment); };
+  entry.make_expert = make_answering_expert;
   return entry;
 }
 
