@@ -259,7 +259,8 @@ const std::vector<Forgery> kForgeries = {
        p.footer.push_back(
            *std::find_if(p.footer.begin(), p.footer.end(), [](const auto& f) { return f.number == kColumns; }));
      }},
-    {"UnknownRole", "unknown role 99", column_edit(kVelocity, kRole, 99)},
+    {"NoRole", "has no role", column_edit(kVelocity, kRole, 0)},
+    {"UnknownRole", "observation/velocity' is missing", column_edit(kVelocity, kRole, 99)},
     {"ColumnOfOtherTask", "belongs to task 9", column_edit(kVelocity, kTask, 9)},
     {"ColumnOfOtherField", "belongs to observation field 9", column_edit(kVelocity, kField, 9)},
     {"FieldMissing", "'sample/mixed observation/mission' is missing", column_removal(kMission)},
@@ -405,6 +406,7 @@ TEST(ShardDamageTest, FieldsOfLaterVersionsArePassedOver) {
   const Path path = folder / "a.gato";
   forge::Parts parts = forge::take_apart(small_shard(path));
   parts.footer.push_back({1000, 2, 0, "something new"});
+  parts.footer.push_back({kColumns, 2, 0, forge::serialize({{kRole, 0, 99, ""}, {kTask, 0, 77, ""}})});
   forge::edit(parts.footer, kShard, 0, [](forge::Message& shard) { shard.push_back({1000, 0, 5, ""}); });
   sample::spill(path, forge::put_together(parts));
   EXPECT_EQ(first_problem(path), "");
