@@ -9,8 +9,9 @@ namespace gato::run {
 
 /// Writes scalars as a TensorBoard event file (TFRecord framing, Event messages, encoded by ourselves). Every writer
 /// makes a new file, `events.out.tfevents.<seconds>.<host>.<process>.<attempt>`: a file that a kill may have cut is
-/// never appended to. The first events carry the format version and `resume_step`, so that TensorBoard drops what an
-/// earlier attempt wrote after it. One thread.
+/// never appended to. The first events carry the format version and the step after `resume_step`, from which on
+/// TensorBoard drops what earlier attempts wrote. An event that does not fit on the disk is taken back whole. One
+/// thread.
 class TensorBoardWriter {
  public:
   /// `folder` as RunFolder::tensorboard_path gives it; one folder per writing process. Throws IoError.
@@ -29,6 +30,7 @@ class TensorBoardWriter {
 
   Path path_;
   int descriptor_ = -1;
+  uint64_t size_ = 0;
 };
 
 }  // namespace gato::run
