@@ -1,0 +1,209 @@
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include "data/synthetic.h"
+#include "gato/checkpoint/checkpoint.h"
+#include "gato/core/log.h"
+#include "gato/core/signals.h"
+#include "gato/run/metrics.h"
+#include "gato/run/run_folder.h"
+#include "gato/train/batch_tensors.h"
+#include "gato/train/trainer.h"
+
+namespace gato::train {
+namespace {
+
+using data::test::shared_data;
+
+/// A model that learns in seconds on the synthetic data.
+TrainingConfig small_config(const Path& run) {
+  static const Path tokenizer_file = [] {
+    const Path path = shared_data().folder() / "tokenizer.model";
+    write_file_atomic(path, shared_data().text().model_bytes());
+    return path;
+  }();
+  TrainingConfig config;
+  config.run.dir = run.string();
+  config.tokenizer = {tokenizer_file.string(), true};
+  config.data = shared_data().config(64);
+  config.model.layers = 2;
+  config.model.width = 32;
+  config.model.heads = 2;
+  config.model.head_dim = 16;
+  config.model.hidden = 64;
+  config.model.patch_channels = 8;
+  config.model.stochastic_depth = 0.1;
+  config.optimizer.learning_rate = 3e-3;
+  config.optimizer.warmup_steps = 5;
+  config.train.steps = 24;
+  config.train.batch_rows = 4;
+  config.train.micro_batch_rows = 2;
+  config.train.soft_target_bins = 4;
+  config.train.log_every = 4;
+  config.train.validate_every = 8;
+  config.train.validation_rows = 8;
+  config.train.checkpoint_every = 10;
+  config.train.threads = 2;
+  return config;
+}
+
+class TrainTest : public testing::Test {
+ protected:
+  void SetUp() override { log::set_level(log::Level::kError); }
+  void TearDown() override { clear_signal_flags(); }
+  gato::test::TempFolder folder_;
+};
+
+std::string final_file(const Path& run, const std::string& name, int64_t step) {
+  return read_file(run::RunFolder(run).checkpoints_path() / checkpoint::step_name(step) / name);
+}
+
+TEST_F(TrainTest, InterruptedRunGivesTheSameBitsAsAnUninterruptedOne) {
+  const TrainingOutcome whole = train(small_config(folder_ / "whole"), {"test"});
+  EXPECT_TRUE(whole.finished);
+  EXPECT_EQ(whole.step, 24);
+
+  int interruptions = 0;
+  for (bool finished = false; !finished;) {
+    std::atomic<bool> done = false;
+    const int64_t saved_before = [&] {
+      const auto newest = checkpoint::newest_valid(run::RunFolder(folder_ / "parts").checkpoints_path());
+      return newest ? newest->step : 0;
+    }();
+    // Stops the run some steps after it began: each attempt at another place.
+    std::thread stopper([&] {
+      const Path metrics = run::RunFolder(folder_ / "parts").metrics_path();
+      while (!done) {
+        const auto points = run::read_metrics(metrics).points;
+        if (!points.empty() && points.back().step > saved_before && interruptions < 3) {
+          request_stop();
+          return;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    });
+    try {
+      finished = train(small_config(folder_ / "parts"), {"test"}).finished;
+    } catch (const Interrupted&) {
+      ++interruptions;
+    }
+    done = true;
+    stopper.join();
+    clear_signal_flags();
+  }
+  EXPECT_GE(interruptions, 1);
+  for (const char* file : {"model.safetensors", "optimizer-first_moment.safetensors", "optimizer-second_moment.safetensors"}) {
+    EXPECT_TRUE(final_file(folder_ / "whole", file, 24) == final_file(folder_ / "parts", file, 24)) << file << " differs";
+  }
+  const auto whole_losses = run::read_metrics(run::RunFolder(folder_ / "whole").metrics_path()).series("validation/loss");
+  const auto parts_losses = run::read_metrics(run::RunFolder(folder_ / "parts").metrics_path()).series("validation/loss");
+  EXPECT_EQ(whole_losses, parts_losses);
+}
+
+TEST_F(TrainTest, LossFallsAndValidationIsReportedByDomain) {
+  TrainingConfig config = small_config(folder_ / "run");
+  config.train.steps = 60;
+  config.model.stochastic_depth = 0;
+  const TrainingOutcome outcome = train(config, {"test"});
+  const auto losses = run::read_metrics(run::RunFolder(config.run.dir).metrics_path()).series("train/loss/text");
+  ASSERT_GE(losses.size(), 10u);
+  EXPECT_LT(losses.back().second, losses.front().second - 0.5);
+  for (const char* domain : {"control", "game", "grid", "text"}) EXPECT_TRUE(outcome.validation_loss.count(domain)) << domain;
+}
+
+TEST_F(TrainTest, FinishedRunDoesNothingMore) {
+  const TrainingConfig config = small_config(folder_ / "run");
+  train(config, {"test"});
+  const auto before = std::filesystem::last_write_time(run::RunFolder(config.run.dir).checkpoints_path() / checkpoint::step_name(24));
+  EXPECT_TRUE(train(config, {"test"}).finished);
+  EXPECT_EQ(before, std::filesystem::last_write_time(run::RunFolder(config.run.dir).checkpoints_path() / checkpoint::step_name(24)));
+}
+
+TEST_F(TrainTest, OtherSettingsDoNotGoOnWithARun) {
+  TrainingConfig config = small_config(folder_ / "run");
+  train(config, {"test"});
+  config.model.layers = 3;
+  config.train.seed = 5;
+  try {
+    train(config, {"test"});
+    FAIL() << "a run went on with another model";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find("model"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("train.seed"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("run.dir"), std::string::npos);
+  }
+}
+
+TEST_F(TrainTest, DamagedCheckpointIsPassedOverAndComputedAgain) {
+  TrainingConfig config = small_config(folder_ / "run");
+  train(config, {"test"});
+  const Path newest = run::RunFolder(config.run.dir).checkpoints_path() / checkpoint::step_name(24) / "model.safetensors";
+  const std::string whole = read_file(newest);
+  std::string damaged = whole;
+  damaged[damaged.size() / 2] ^= 1;
+  std::filesystem::remove(newest);
+  write_file_atomic(newest, damaged);
+  EXPECT_TRUE(train(config, {"test"}).finished);  // from step 20
+  EXPECT_TRUE(final_file(config.run.dir, "model.safetensors", 24) == whole);
+}
+
+TEST_F(TrainTest, DivergenceIsRefusedBeforeTheUpdateAndNamed) {
+  TrainingConfig config = small_config(folder_ / "run");
+  config.optimizer.learning_rate = 10;
+  config.optimizer.clip_norm = 0;
+  config.optimizer.weight_decay = 10;
+  config.train.steps = 2000;
+  config.train.checkpoint_every = 100000;
+  config.train.validate_every = 0;
+  EXPECT_THROW(train(config, {"test"}), DivergedError);
+}
+
+TEST_F(TrainTest, AccumulationGivesTheGradientsOfTheWholeBatch) {
+  TrainingConfig config = small_config(folder_ / "run");
+  const auto builder = data::RowBuilder(shared_data().plan(config.data), true);
+  const data::Batch batch = builder.build(0, 4);
+  model::Model whole(config.model, {shared_data().vocabulary().size(), shared_data().vocabulary().first_bin(), 1024}, 1);
+  model::Model parts(config.model, {shared_data().vocabulary().size(), shared_data().vocabulary().first_bin(), 1024}, 1);
+  const auto add = [&](model::Model& model, int64_t first, int64_t count) {
+    const BatchTensors tensors = batch_tensors(batch, first, count);
+    model.backward(model.loss(tensors.input, tensors.loss).loss);
+    return tensors.weight_sum;
+  };
+  whole.store().zero_gradients();
+  parts.store().zero_gradients();
+  const double whole_weight = add(whole, 0, 4);
+  const double parts_weight = add(parts, 0, 1) + add(parts, 1, 3);
+  EXPECT_NEAR(whole_weight, parts_weight, 1e-4);
+  EXPECT_TRUE(at::allclose(whole.store().gradients(), parts.store().gradients(), 1e-3, 1e-4));
+  EXPECT_GT(whole.store().gradients().abs().max().item<double>(), 0);
+}
+
+TEST(LearningRateTest, WarmsUpLinearlyAndEndsAtItsShare) {
+  OptimizerConfig config;
+  config.learning_rate = 1e-3;
+  config.warmup_steps = 100;
+  config.final_share = 0.1;
+  EXPECT_NEAR(learning_rate(config, 50, 1000), 0.5e-3, 1e-6);
+  EXPECT_NEAR(learning_rate(config, 100, 1000), 1e-3, 1e-12);
+  EXPECT_NEAR(learning_rate(config, 550, 1000), 0.5 * (1e-3 + 1e-4), 1e-9);
+  EXPECT_NEAR(learning_rate(config, 1000, 1000), 1e-4, 1e-12);
+  config.warmup_steps = 0;
+  EXPECT_TRUE(std::isfinite(learning_rate(config, 1, 1)));
+}
+
+TEST(CheckReportTest, SaysParametersAndWhatIsMissing) {
+  TrainingConfig config;
+  config.data.datasets = {"/nonexistent"};
+  config.tokenizer.model = "/nonexistent/tokenizer.model";
+  const std::string report = check_report(config);
+  EXPECT_NE(report.find("parameters: 73"), std::string::npos) << report;  // 73.2 M and the patch embedder
+  EXPECT_NE(report.find("does not exist"), std::string::npos) << report;
+}
+
+}  // namespace
+}  // namespace gato::train
