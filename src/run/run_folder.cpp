@@ -11,6 +11,7 @@
 #include "gato/core/json_fields.h"
 #include "gato/core/log.h"
 #include "gato/core/text.h"
+#include "gato/run/metrics.h"
 #include "run/clock.h"
 #include "run/host.h"
 #include "run/suite_name.h"
@@ -26,14 +27,16 @@ constexpr uint64_t kMaxEnvironmentBytes = uint64_t{64} << 20;
 constexpr const char* kFormat = "gato-environment";
 constexpr int64_t kVersion = 1;
 
-/// `stem`, a number from 1, `suffix`: the first name in `folder` that is free.
-Path numbered_name(const Path& folder, std::string_view stem, std::string_view suffix) {
-  Path path;
-  int64_t number = 0;
-  do {
-    path = folder / cat(stem, ++number, suffix);
-  } while (fs::exists(path));
-  return path;
+/// Keeps a configuration that is about to be replaced, unless a kill came between keeping and replacing it before.
+void keep_config(const Path& root, const std::string& yaml) {
+  int64_t number = 1;
+  while (fs::exists(root / cat("config-", number, ".yaml"))) ++number;
+  const Path newest = root / cat("config-", number - 1, ".yaml");
+  if (number > 1 && read_file(newest, kMaxConfigBytes) == yaml) return;
+  const Path kept = root / cat("config-", number, ".yaml");
+  write_file_atomic(kept, yaml);
+  log::info("run", root.string(), ": the configuration changed; the previous one is kept as ",
+            kept.filename().string());
 }
 
 /// The attempts in environment.json, checked as far as this program uses them.
@@ -51,6 +54,20 @@ Json parse_attempts(const Path& path) {
 }
 
 int64_t last_attempt(const Json& attempts) { return attempts.empty() ? 0 : attempts.back()["attempt"].get<int64_t>(); }
+
+/// The same number from the metrics, for when environment.json is lost.
+int64_t last_attempt_in_metrics(const Path& path) {
+  int64_t last = 0;
+  for (const MetricPoint& point : read_metrics(path).points) last = std::max(last, point.attempt);
+  return last;
+}
+
+/// A free name for a damaged file, which is kept.
+Path damaged_name(const Path& path) {
+  int64_t number = 1;
+  while (fs::exists(cat(path.string(), ".damaged-", number))) ++number;
+  return cat(path.string(), ".damaged-", number);
+}
 
 }  // namespace
 
@@ -81,11 +98,8 @@ bool RunFolder::write_config(std::string_view yaml) {
   }
   const std::string old = read_file(config_path(), kMaxConfigBytes);
   if (old == yaml) return false;
-  const Path kept = numbered_name(root_, "config-", ".yaml");
-  write_file_atomic(kept, old);
+  keep_config(root_, old);
   write_file_atomic(config_path(), yaml);
-  log::info("run", config_path().string(), ": the configuration changed; the previous one is kept as ",
-            kept.filename().string());
   return true;
 }
 
@@ -99,15 +113,18 @@ std::optional<std::string> RunFolder::read_schedule() const {
 int64_t RunFolder::begin_attempt(const std::map<std::string, std::string>& versions,
                                  const std::vector<std::string>& command) {
   Json attempts = Json::array();
+  int64_t previous = 0;
   try {
     if (fs::exists(environment_path())) attempts = parse_attempts(environment_path());
+    previous = last_attempt(attempts);
   } catch (const DataError& error) {
-    const Path aside = numbered_name(root_, "environment.json.damaged-", "");
+    previous = last_attempt_in_metrics(metrics_path());
+    const Path aside = damaged_name(environment_path());
     rename_durable(environment_path(), aside);
     log::warning("run", error.what(), "; it is kept as ", aside.filename().string(), " and a new one is begun");
   }
   Json attempt;
-  attempt["attempt"] = last_attempt(attempts) + 1;
+  attempt["attempt"] = previous + 1;
   attempt["time"] = std::round(seconds_since_1970() * 1000) / 1000;
   attempt["command"] = command;
   attempt["versions"] = versions;
@@ -119,7 +136,7 @@ int64_t RunFolder::begin_attempt(const std::map<std::string, std::string>& versi
   file["version"] = kVersion;
   file["attempts"] = std::move(attempts);
   write_file_atomic(environment_path(), file.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
-  return last_attempt(file["attempts"]);
+  return previous + 1;
 }
 
 int64_t RunFolder::attempts() const {

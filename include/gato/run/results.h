@@ -19,7 +19,7 @@ struct RolloutRecord {
   int64_t length = 0;               ///< Steps, >= 0.
   std::optional<bool> success;      ///< Where the environment defines it.
   std::optional<bool> exact_match;  ///< Tasks judged by exact match: whether answer equals reference.
-  std::string answer, reference;    ///< For those tasks; valid UTF-8.
+  std::string answer, reference;    ///< For those tasks. Bytes that are not valid UTF-8 are stored as U+FFFD.
   bool operator==(const RolloutRecord&) const = default;
 };
 

@@ -1,0 +1,66 @@
+#include <algorithm>
+#include <system_error>
+#include <tuple>
+
+#include "gato/core/error.h"
+#include "gato/core/text.h"
+#include "gato/run/results.h"
+
+namespace gato::run {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxResultBytes = uint64_t{256} << 20;
+constexpr std::string_view kShardMark = ".shard-";
+
+TaskResult read_result(const Path& path) { return parse_task_result(read_file(path, kMaxResultBytes), path.string()); }
+
+/// Whether there is an undamaged result of another task under this name ('/' and '-' look alike in file names).
+bool belongs_to_another_task(const Path& path, const std::string& task) {
+  if (!fs::exists(path)) return false;
+  try {
+    return read_result(path).task != task;
+  } catch (const DataError&) {
+    return false;  // damaged: worth replacing
+  }
+}
+
+}  // namespace
+
+std::string result_file_name(const std::string& task, int64_t shard) {
+  std::string name = task;
+  std::replace(name.begin(), name.end(), '/', '-');
+  return cat(name, kShardMark, shard, ".json");
+}
+
+void write_result(const Path& folder, const TaskResult& result) {
+  const Path path = folder / result_file_name(result.task, result.shard);
+  const std::string text = to_json(result);
+  if (belongs_to_another_task(path, result.task)) {
+    throw DataError(cat(path.string(), ": holds a result of another task than ", result.task,
+                        ", whose name differs in '/' and '-' only; rename one of the two tasks"));
+  }
+  write_file_atomic(path, text);
+}
+
+std::vector<TaskResult> read_results(const Path& folder) {
+  std::vector<TaskResult> results;
+  std::error_code error;
+  fs::directory_iterator walk(folder, error);
+  for (; !error && walk != fs::directory_iterator(); walk.increment(error)) {
+    const std::string name = walk->path().filename().string();
+    const bool is_result = name.front() != '.' && name.ends_with(".json") && name.find(kShardMark) != std::string::npos;
+    if (is_result) results.push_back(read_result(walk->path()));
+  }
+  if (error) {
+    throw IoError(cat(folder.string(), ": cannot list the results: ", error.message(), "; check the path"),
+                  error.value());
+  }
+  std::sort(results.begin(), results.end(), [](const TaskResult& a, const TaskResult& b) {
+    return std::tie(a.task, a.shard) < std::tie(b.task, b.shard);
+  });
+  return results;
+}
+
+}  // namespace gato::run
