@@ -1,4 +1,7 @@
 #pragma once
+#include <cstdint>
+#include <span>
+
 #include "gato/kernels/parameter.h"
 
 namespace gato::kernels {
@@ -23,20 +26,23 @@ struct RotaryTable {
 [[nodiscard]] at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_start,
                                             const RotaryTable& rotary = {});
 
-/// The same by a masked softmax over whole rows in plain tensor operations, differentiable by LibTorch: the reference.
-/// fp32 or fp64.
-[[nodiscard]] at::Tensor document_attention_reference(const at::Tensor& qkv, const at::Tensor& sequence_start,
-                                                      const RotaryTable& rotary = {});
-
-/// Keys and values of a number of slots, one layer's.
+/// Keys and values of a number of slots, one layer's. Made by make_attention_cache.
 struct AttentionCache {
-  at::Tensor keys, values;  ///< [slots, max_tokens, H, D]; keys are stored rotated.
+  at::Tensor keys;    ///< [slots, H, D, capacity], rotated; capacity is max_tokens with padding.
+  at::Tensor values;  ///< [slots, H, capacity, D with padding].
+  int64_t max_tokens = 0;
+};
+[[nodiscard]] AttentionCache make_attention_cache(int64_t slots, int64_t max_tokens, int64_t heads, int64_t head_dim);
+
+/// Consecutive new tokens of one slot, the first of which is number `position` of the slot.
+struct CacheRun {
+  int64_t slot = 0, position = 0, count = 0;
 };
 
-/// Attention of new tokens over what their slots hold. `qkv` [n, 3, H, D]; token i is number `positions[i]` of slot
-/// `slots[i]` (both int64 [n], positions of one slot ascending). Stores the new keys and values, then lets every token
-/// attend to [0, its position]. Returns [n, H, D]. No gradients.
-[[nodiscard]] at::Tensor cached_attention(const at::Tensor& qkv, const at::Tensor& slots, const at::Tensor& positions,
-                                          AttentionCache& cache, const RotaryTable& rotary = {});
+/// Attention of new tokens over what their slots hold. `qkv` [n, 3, H, D] are the tokens of the runs, one after the
+/// other; each slot at most once. Stores the new keys and values, then lets every token attend to [0, its position] of
+/// its slot. Returns [n, H, D]. No gradients.
+[[nodiscard]] at::Tensor cached_attention(const at::Tensor& qkv, std::span<const CacheRun> runs,
+                                          const AttentionCache& cache, const RotaryTable& rotary = {});
 
 }  // namespace gato::kernels

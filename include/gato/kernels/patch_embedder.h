@@ -11,7 +11,7 @@ struct PatchEmbedderParameters {
   Parameter stem, stem_bias;                          ///< [Ch, 3, 3, 3], [Ch].
   Parameter gain_1, offset_1, convolution_1, bias_1;  ///< [Ch], [Ch], [Ch, Ch, 3, 3], [Ch].
   Parameter gain_2, offset_2, convolution_2, bias_2;
-  Parameter output, output_bias;  ///< [C, Ch x 16] (channel-major, then cells in raster order), [C].
+  Parameter output, output_bias;  ///< [C, Ch x 16] (cells in raster order, channels inside a cell), [C].
 };
 
 /// Vectors [M, C] of `patches` uint8 [M, 16, 16, 3]: pixels p become (p / 127.5 - 1) / 4; a 3 x 3 convolution; one

@@ -1,0 +1,181 @@
+#include "gato/kernels/attention.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <vector>
+
+#include "gato/core/error.h"
+#include "kernels/checks.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/lanes.h"
+#include "kernels/graph.h"
+#include "kernels/parallel.h"
+
+namespace gato::kernels {
+namespace {
+
+cpu::AttentionShape shape_of(int64_t rows, int64_t tokens, int64_t heads, int64_t head_dim, const RotaryTable& rotary) {
+  return {rows,
+          tokens,
+          heads,
+          head_dim,
+          rotary.defined() ? rotary.cosine.const_data_ptr<float>() : nullptr,
+          rotary.defined() ? rotary.sine.const_data_ptr<float>() : nullptr};
+}
+
+cpu::AttentionShape shape_of(const at::Tensor& qkv, const RotaryTable& rotary) {
+  return shape_of(qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4), rotary);
+}
+
+void check_rotary(const RotaryTable& rotary, int64_t head_dim, int64_t positions) {
+  if (!rotary.defined()) return;
+  GATO_CHECK(head_dim % 2 == 0, "rotary positions need an even head dimension, not ", head_dim);
+  check_tensor(rotary.cosine, "rotary.cosine", at::kFloat, {-1, head_dim / 2});
+  check_tensor(rotary.sine, "rotary.sine", at::kFloat, {rotary.cosine.size(0), head_dim / 2});
+  GATO_CHECK(rotary.cosine.size(0) >= positions, "the rotary table has ", rotary.cosine.size(0),
+             " positions, the longest sequence needs ", positions);
+}
+
+/// Checks that every row is cut into consecutive sequences; returns the length of the longest one.
+int64_t check_starts(const at::Tensor& sequence_start) {
+  const auto* starts = sequence_start.const_data_ptr<int32_t>();
+  const int64_t tokens = sequence_start.size(1);
+  int64_t longest = 0;
+  for (int64_t row = 0; row < sequence_start.size(0); ++row) {
+    int64_t begin = 0;
+    for (int64_t t = 0; t < tokens; ++t) {
+      const int32_t start = starts[row * tokens + t];
+      if (start == t) begin = t;
+      GATO_CHECK(start == begin, "sequence_start[", row, ", ", t, "] is ", start, ": expected ", begin,
+                 " (the sequence goes on) or ", t, " (a new one starts)");
+      longest = std::max(longest, t - begin + 1);
+    }
+  }
+  return longest;
+}
+
+struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv, const at::Tensor& starts,
+                            const RotaryTable& rotary) {
+    const cpu::AttentionShape shape = shape_of(qkv, rotary);
+    const at::Tensor out = at::empty({shape.rows, shape.tokens, shape.heads, shape.head_dim}, qkv.options());
+    const at::Tensor log_sum = at::empty({shape.rows, shape.heads, shape.tokens}, qkv.options());
+    const auto* from = qkv.const_data_ptr<float>();
+    const auto* start = starts.const_data_ptr<int32_t>();
+    auto* to = out.mutable_data_ptr<float>();
+    auto* sums = log_sum.mutable_data_ptr<float>();
+    for_ranges(shape.rows * shape.heads, 16 * shape.tokens * shape.head_dim, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        cpu::attention_forward(shape, i / shape.heads, i % shape.heads, from, start, to, sums);
+      }
+    });
+    context->save_for_backward({qkv, starts, log_sum});
+    context->saved_data["cosine"] = rotary.cosine;
+    context->saved_data["sine"] = rotary.sine;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const RotaryTable rotary{context->saved_data["cosine"].toTensor(), context->saved_data["sine"].toTensor()};
+    const at::Tensor& qkv = saved[0];
+    const cpu::AttentionShape shape = shape_of(qkv, rotary);
+    const at::Tensor out_gradient = gradients[0].contiguous();
+    const at::Tensor qkv_gradient = at::empty_like(qkv);
+    const auto* from = qkv.const_data_ptr<float>();
+    const auto* start = saved[1].const_data_ptr<int32_t>();
+    const auto* sums = saved[2].const_data_ptr<float>();
+    const auto* up = out_gradient.const_data_ptr<float>();
+    auto* to = qkv_gradient.mutable_data_ptr<float>();
+    for_ranges(shape.rows * shape.heads, 32 * shape.tokens * shape.head_dim, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        cpu::attention_backward(shape, i / shape.heads, i % shape.heads, from, start, sums, up, to);
+      }
+    });
+    return {qkv_gradient, {}, {}};
+  }
+};
+
+}  // namespace
+
+RotaryTable make_rotary_table(int64_t positions, int64_t head_dim, double base) {
+  GATO_CHECK(positions >= 0 && head_dim > 0 && head_dim % 2 == 0 && base > 1, "a rotary table of ", positions,
+             " positions for head dimension ", head_dim, " and base ", base, " makes no sense");
+  const int64_t half = head_dim / 2;
+  RotaryTable table{at::empty({positions, half}, at::kFloat), at::empty({positions, half}, at::kFloat)};
+  auto* cosine = table.cosine.mutable_data_ptr<float>();
+  auto* sine = table.sine.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < half; ++i) {
+    const double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+    for (int64_t p = 0; p < positions; ++p) {
+      const double angle = static_cast<double>(p) * frequency;
+      cosine[p * half + i] = static_cast<float>(std::cos(angle));
+      sine[p * half + i] = static_cast<float>(std::sin(angle));
+    }
+  }
+  return table;
+}
+
+at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_start, const RotaryTable& rotary) {
+  check_tensor(qkv, "qkv", at::kFloat, {-1, -1, 3, -1, -1});
+  check_tensor(sequence_start, "sequence_start", at::kInt, {qkv.size(0), qkv.size(1)});
+  GATO_CHECK(qkv.size(4) > 0, "the head dimension must be positive");
+  check_rotary(rotary, qkv.size(4), check_starts(sequence_start));
+  return AttentionFunction::apply(qkv, sequence_start, rotary);
+}
+
+AttentionCache make_attention_cache(int64_t slots, int64_t max_tokens, int64_t heads, int64_t head_dim) {
+  GATO_CHECK(slots >= 0 && max_tokens > 0 && heads > 0 && head_dim > 0, "a cache of ", slots, " slots, ", max_tokens,
+             " tokens, ", heads, " heads of ", head_dim, " makes no sense");
+  int64_t capacity = cpu::round_up(max_tokens, cpu::kLanes);
+  if (capacity % 512 == 0) capacity += cpu::kLanes;  // rows of keys a power of two apart would share cache sets
+  return {at::zeros({slots, heads, head_dim, capacity}, at::kFloat),
+          at::zeros({slots, heads, capacity, cpu::round_up(head_dim, cpu::kLanes)}, at::kFloat), max_tokens};
+}
+
+at::Tensor cached_attention(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
+                            const RotaryTable& rotary) {
+  GATO_CHECK(!c10::GradMode::is_enabled() || !qkv.requires_grad(), "cached attention has no gradients");
+  const int64_t heads = cache.keys.size(1);
+  const int64_t head_dim = cache.keys.size(2);
+  check_tensor(qkv, "qkv", at::kFloat, {-1, 3, heads, head_dim});
+  std::vector<int64_t> first(runs.size());
+  int64_t tokens = 0;
+  int64_t longest = 0;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const CacheRun& run = runs[i];
+    GATO_CHECK(run.slot >= 0 && run.slot < cache.keys.size(0) && run.position >= 0 && run.count > 0 &&
+                   run.position + run.count <= cache.max_tokens,
+               "run ", i, " of ", run.count, " tokens at position ", run.position, " of slot ", run.slot,
+               " does not fit a cache of ", cache.keys.size(0), " slots and ", cache.max_tokens, " tokens");
+    first[i] = tokens;
+    tokens += run.count;
+    longest = std::max(longest, run.position + run.count);
+  }
+  GATO_CHECK(tokens == qkv.size(0), "the runs have ", tokens, " tokens, qkv has ", qkv.size(0));
+  check_rotary(rotary, head_dim, longest);
+
+  const at::Tensor out = at::empty({tokens, heads, head_dim}, qkv.options());
+  const cpu::AttentionShape shape = shape_of(1, tokens, heads, head_dim, rotary);
+  const cpu::CacheView view{cache.keys.mutable_data_ptr<float>(), cache.values.mutable_data_ptr<float>(),
+                            cache.keys.size(3), cache.values.size(3)};
+  const auto* from = qkv.const_data_ptr<float>();
+  auto* to = out.mutable_data_ptr<float>();
+  const int64_t width = heads * head_dim;
+  const auto num_runs = static_cast<int64_t>(runs.size());
+  for_ranges(num_runs * heads, 2 * longest * head_dim, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const auto r = static_cast<size_t>(i / heads);
+      const CacheRun& run = runs[r];
+      cpu::attention_cached(shape, view, run.slot, i % heads, run.position, run.count, from + first[r] * 3 * width,
+                            to + first[r] * width);
+    }
+  });
+  return out;
+}
+
+}  // namespace gato::kernels

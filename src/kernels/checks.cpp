@@ -1,0 +1,41 @@
+#include "kernels/checks.h"
+
+#include "gato/core/error.h"
+
+namespace gato::kernels {
+namespace {
+
+std::string describe_sizes(std::initializer_list<int64_t> sizes) {
+  std::vector<std::string> parts;
+  for (const int64_t size : sizes) parts.push_back(size < 0 ? "any" : cat(size));
+  return "[" + join(parts, ", ") + "]";
+}
+
+bool has_sizes(const at::Tensor& x, std::initializer_list<int64_t> sizes) {
+  if (x.dim() != static_cast<int64_t>(sizes.size())) return false;
+  int64_t i = 0;
+  for (const int64_t size : sizes) {
+    if (size >= 0 && x.size(i) != size) return false;
+    ++i;
+  }
+  return true;
+}
+
+}  // namespace
+
+void check_tensor(const at::Tensor& x, const char* name, at::ScalarType dtype, std::initializer_list<int64_t> sizes) {
+  GATO_CHECK(x.defined(), name, " is undefined");
+  GATO_CHECK(x.device().is_cpu(), name, " must be on the CPU, is on ", x.device().str());
+  GATO_CHECK(x.scalar_type() == dtype, name, " must be ", c10::toString(dtype), ", is ",
+             c10::toString(x.scalar_type()));
+  GATO_CHECK(has_sizes(x, sizes), name, " must have sizes ", describe_sizes(sizes), ", has ", x.sizes());
+  GATO_CHECK(x.is_contiguous(), name, " must be dense, has strides ", x.strides());
+}
+
+void check_parameter(const Parameter& x, const char* name, std::initializer_list<int64_t> sizes) {
+  check_tensor(x.value, name, at::kFloat, sizes);
+  GATO_CHECK(!x.value.requires_grad(), name, " must not require grad: its gradient is added to the given view");
+  if (x.gradient.defined()) check_tensor(x.gradient, name, at::kFloat, sizes);
+}
+
+}  // namespace gato::kernels

@@ -1,0 +1,17 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <initializer_list>
+
+#include "gato/kernels/parameter.h"
+
+namespace gato::kernels {
+
+/// Throws ContractError naming `name`, what was expected and what came, unless `x` is dense, on the CPU, of `dtype` and
+/// of the given sizes (-1: any).
+void check_tensor(const at::Tensor& x, const char* name, at::ScalarType dtype, std::initializer_list<int64_t> sizes);
+
+/// The same for fp32 and for both members of a parameter (its gradient may be undefined).
+void check_parameter(const Parameter& x, const char* name, std::initializer_list<int64_t> sizes);
+
+}  // namespace gato::kernels

@@ -1,0 +1,36 @@
+#pragma once
+#include <cstdint>
+
+namespace gato::kernels::cpu {
+
+/// Sizes of queries, keys and values [rows, tokens, 3, heads, head_dim]; rotary tables [positions, head_dim / 2] or
+/// null.
+struct AttentionShape {
+  int64_t rows, tokens, heads, head_dim;
+  const float* cosine;
+  const float* sine;
+};
+
+/// One head of one row: writes `out` [rows, tokens, heads, head_dim] and the log of each query's softmax denominator
+/// (maximum included), `log_sum` [rows, heads, tokens]. `starts` [rows, tokens] must be a valid partition.
+void attention_forward(const AttentionShape& shape, int64_t row, int64_t head, const float* qkv, const int32_t* starts,
+                       float* out, float* log_sum);
+
+/// The gradient `qkv_gradient`, shaped like `qkv`, of the same head.
+void attention_backward(const AttentionShape& shape, int64_t row, int64_t head, const float* qkv, const int32_t* starts,
+                        const float* log_sum, const float* out_gradient, float* qkv_gradient);
+
+/// Keys [slots, heads, head_dim, capacity] and values [slots, heads, capacity, lanes], capacity a multiple of 16 and
+/// lanes head_dim rounded up to 16. Unused places hold finite numbers.
+struct CacheView {
+  float* keys;
+  float* values;
+  int64_t capacity, lanes;
+};
+
+/// One head of `count` consecutive new tokens of one slot, the first of which is number `position` of the slot. `qkv`
+/// [count, 3, heads, head_dim], `out` [count, heads, head_dim]. Stores keys and values first.
+void attention_cached(const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head, int64_t position,
+                      int64_t count, const float* qkv, float* out);
+
+}  // namespace gato::kernels::cpu

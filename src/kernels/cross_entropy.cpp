@@ -1,0 +1,220 @@
+#include "gato/kernels/cross_entropy.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <vector>
+
+#include "gato/core/error.h"
+#include "gato/kernels/linear.h"
+#include "kernels/checks.h"
+#include "kernels/cpu/cross_entropy.h"
+#include "kernels/graph.h"
+#include "kernels/parallel.h"
+
+namespace gato::kernels {
+namespace {
+
+/// What a position should predict: ids [first, first + share.size()) with these shares, which sum to 1.
+struct TargetShares {
+  int64_t first = 0;
+  std::vector<float> shares;
+};
+
+/// Beyond this many sigmas a Gaussian's density is below the rounding error of its peak.
+constexpr double kReach = 6;
+
+TargetShares target_shares(int64_t target, const SoftTargets& soft) {
+  if (!(soft.sigma > 0) || target < soft.first_id || target >= soft.first_id + soft.num_ids) return {target, {1.0f}};
+  const auto reach = static_cast<int64_t>(std::ceil(kReach * soft.sigma));
+  const int64_t low = std::max(soft.first_id, target - reach);
+  const int64_t high = std::min(soft.first_id + soft.num_ids - 1, target + reach);
+  std::vector<double> density;
+  double total = 0;
+  for (int64_t id = low; id <= high; ++id) {
+    const double distance = static_cast<double>(id - target) / soft.sigma;
+    density.push_back(std::exp(-0.5 * distance * distance));
+    total += density.back();
+  }
+  TargetShares result{low, {}};
+  for (const double d : density) result.shares.push_back(static_cast<float>(d / total));
+  return result;
+}
+
+/// The loss at P positions, worked off in chunks of positions whose logits fit `max_logits`.
+struct HeadTask {
+  at::Tensor gathered;  // [P, C]
+  at::Tensor targets;   // int64 [P]
+  at::Tensor weights;   // fp32 [P]
+  Parameter table;
+  SoftTargets soft;
+  int64_t chunk = 0;  // positions per chunk
+
+  [[nodiscard]] int64_t positions() const { return gathered.size(0); }
+  [[nodiscard]] int64_t vocabulary() const { return table.value.size(0); }
+
+  [[nodiscard]] at::Tensor logits(int64_t begin, int64_t end) const {
+    const at::Tensor out = at::empty({end - begin, vocabulary()}, gathered.options());
+    matmul_into(gathered.slice(0, begin, end), table.value.t(), out, 0);
+    return out;
+  }
+
+  /// Loss (unweighted), nll and log-sum-exp of positions [begin, end), from their logits.
+  void measure(const at::Tensor& logits, int64_t begin, float* loss, float* nll, float* log_sum) const {
+    const auto* data = logits.const_data_ptr<float>();
+    const auto* target = targets.const_data_ptr<int64_t>();
+    const int64_t size = vocabulary();
+    for_ranges(logits.size(0), 8 * size, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        const float* row = data + i * size;
+        const int64_t p = begin + i;
+        log_sum[p] = cpu::log_sum_exp(row, size);
+        nll[p] = log_sum[p] - row[target[p]];
+        const TargetShares wanted = target_shares(target[p], soft);
+        double expected = 0;
+        for (size_t k = 0; k < wanted.shares.size(); ++k) {
+          expected +=
+              static_cast<double>(wanted.shares[k]) * static_cast<double>(row[wanted.first + static_cast<int64_t>(k)]);
+        }
+        loss[p] = static_cast<float>(static_cast<double>(log_sum[p]) - expected);
+      }
+    });
+  }
+
+  /// Turns logits of positions [begin, ...) into the gradient of scale x loss in place.
+  void differentiate(const at::Tensor& logits, int64_t begin, const float* log_sum, float scale) const {
+    auto* data = logits.mutable_data_ptr<float>();
+    const auto* target = targets.const_data_ptr<int64_t>();
+    const auto* weight = weights.const_data_ptr<float>();
+    const int64_t size = vocabulary();
+    for_ranges(logits.size(0), 8 * size, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        float* row = data + i * size;
+        const int64_t p = begin + i;
+        const float factor = weight[p] * scale;
+        cpu::softmax_times(row, size, log_sum[p], factor);
+        const TargetShares wanted = target_shares(target[p], soft);
+        for (size_t k = 0; k < wanted.shares.size(); ++k) {
+          row[wanted.first + static_cast<int64_t>(k)] -= factor * wanted.shares[k];
+        }
+      }
+    });
+  }
+};
+
+at::Tensor weighted_sum(const at::Tensor& losses, const at::Tensor& weights) {
+  double total = 0;
+  for (int64_t p = 0; p < losses.numel(); ++p) {
+    total += static_cast<double>(losses.const_data_ptr<float>()[p]) *
+             static_cast<double>(weights.const_data_ptr<float>()[p]);
+  }
+  const at::Tensor result = at::empty({}, losses.options());
+  *result.mutable_data_ptr<float>() = static_cast<float>(total);
+  return result;
+}
+
+void save_task(AutogradContext* context, const HeadTask& task) {
+  save_parameter(context, "table", task.table);
+  context->saved_data["first_id"] = task.soft.first_id;
+  context->saved_data["num_ids"] = task.soft.num_ids;
+  context->saved_data["sigma"] = task.soft.sigma;
+  context->saved_data["chunk"] = task.chunk;
+}
+
+HeadTask load_task(AutogradContext* context, const variable_list& saved) {
+  auto& data = context->saved_data;
+  return {saved[0],
+          saved[1],
+          saved[2],
+          saved_parameter(context, "table"),
+          {data["first_id"].toInt(), data["num_ids"].toInt(), data["sigma"].toDouble()},
+          data["chunk"].toInt()};
+}
+
+struct HeadFunction : torch::autograd::Function<HeadFunction> {
+  static variable_list forward(AutogradContext* context, const at::Tensor& hidden,
+                               const std::optional<at::Tensor>& /*anchor*/, const at::Tensor& positions, HeadTask task,
+                               bool keep_logits) {
+    task.gathered = at::index_select(hidden, 0, positions);
+    const at::Tensor losses = at::empty({3, task.positions()}, hidden.options());
+    auto* loss = losses.mutable_data_ptr<float>();
+    float* nll = loss + task.positions();
+    float* log_sum = nll + task.positions();
+    at::Tensor kept;
+    for (int64_t begin = 0; begin < task.positions(); begin += task.chunk) {
+      const at::Tensor logits = task.logits(begin, std::min(task.positions(), begin + task.chunk));
+      task.measure(logits, begin, loss, nll, log_sum);
+      if (keep_logits) kept = logits;
+    }
+    context->save_for_backward({task.gathered, task.targets, task.weights, positions, losses, kept});
+    save_task(context, task);
+    context->saved_data["rows"] = hidden.size(0);
+    const at::Tensor nll_out = losses.select(0, 1).clone();
+    context->mark_non_differentiable({nll_out});
+    return {weighted_sum(losses.select(0, 0), task.weights), nll_out};
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const HeadTask task = load_task(context, saved);
+    const at::Tensor& positions = saved[3];
+    const float* log_sum = saved[4].const_data_ptr<float>() + 2 * task.positions();
+    const float scale = gradients[0].item<float>();
+    const at::Tensor gathered_gradient = at::empty_like(task.gathered);
+    for (int64_t begin = 0; begin < task.positions(); begin += task.chunk) {
+      const int64_t end = std::min(task.positions(), begin + task.chunk);
+      const at::Tensor logits = saved[5].defined() ? saved[5] : task.logits(begin, end);
+      task.differentiate(logits, begin, log_sum, scale);
+      matmul_into(logits, task.table.value, gathered_gradient.slice(0, begin, end), 0);
+      if (task.table.gradient.defined()) {
+        matmul_into(logits.t(), task.gathered.slice(0, begin, end), task.table.gradient, 1);
+      }
+    }
+    at::Tensor hidden_gradient;
+    if (context->needs_input_grad(0)) {
+      hidden_gradient =
+          at::zeros({context->saved_data["rows"].toInt(), task.gathered.size(1)}, task.gathered.options());
+      hidden_gradient.index_copy_(0, positions, gathered_gradient);
+    }
+    return {hidden_gradient, {}, {}, {}, {}};
+  }
+};
+
+void check_positions(const at::Tensor& positions, const at::Tensor& targets, int64_t rows, int64_t vocabulary) {
+  const auto* place = positions.const_data_ptr<int64_t>();
+  const auto* target = targets.const_data_ptr<int64_t>();
+  for (int64_t p = 0; p < positions.numel(); ++p) {
+    GATO_CHECK(place[p] >= 0 && place[p] < rows && (p == 0 || place[p] > place[p - 1]), "positions[", p, "] is ",
+               place[p], ": expected ascending places below ", rows);
+    GATO_CHECK(target[p] >= 0 && target[p] < vocabulary, "targets[", p, "] is ", target[p], ", the vocabulary has ",
+               vocabulary, " entries");
+  }
+}
+
+}  // namespace
+
+CrossEntropyResult head_cross_entropy(const at::Tensor& hidden, const Parameter& table, const at::Tensor& positions,
+                                      const at::Tensor& targets, const at::Tensor& weights, const SoftTargets& soft,
+                                      int64_t max_logits) {
+  check_parameter(table, "table", {-1, -1});
+  check_tensor(hidden, "hidden", at::kFloat, {-1, table.value.size(1)});
+  check_tensor(positions, "positions", at::kLong, {-1});
+  check_tensor(targets, "targets", at::kLong, {positions.size(0)});
+  check_tensor(weights, "weights", at::kFloat, {positions.size(0)});
+  const int64_t vocabulary = table.value.size(0);
+  check_positions(positions, targets, hidden.size(0), vocabulary);
+  GATO_CHECK(
+      !(soft.sigma > 0) || (soft.first_id >= 0 && soft.num_ids >= 0 && soft.first_id + soft.num_ids <= vocabulary),
+      "soft targets over ids [", soft.first_id, ", ", soft.first_id + soft.num_ids, ") of ", vocabulary);
+  GATO_CHECK(max_logits > 0, "max_logits must be positive, is ", max_logits);
+  HeadTask task{{}, targets, weights, table, soft, std::max<int64_t>(1, max_logits / std::max<int64_t>(1, vocabulary))};
+  const bool keep_logits = c10::GradMode::is_enabled() && positions.size(0) <= task.chunk;
+  const variable_list results =
+      HeadFunction::apply(hidden, graph_anchor({&table}), positions, std::move(task), keep_logits);
+  return {results[0], results[1]};
+}
+
+}  // namespace gato::kernels

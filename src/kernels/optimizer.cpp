@@ -1,0 +1,85 @@
+#include "gato/kernels/optimizer.h"
+
+#include <cmath>
+#include <vector>
+
+#include "gato/core/error.h"
+#include "kernels/checks.h"
+#include "kernels/cpu/optimizer.h"
+#include "kernels/parallel.h"
+
+namespace gato::kernels {
+namespace {
+
+cpu::AdamWFactors make_factors(const AdamWStep& step, bool decay) {
+  const double steps = static_cast<double>(step.step);
+  const double correction_1 = 1 - std::pow(step.beta_1, steps);
+  const double correction_2 = 1 - std::pow(step.beta_2, steps);
+  return {.grad_scale = static_cast<float>(step.grad_scale),
+          .beta_1 = static_cast<float>(step.beta_1),
+          .beta_2 = static_cast<float>(step.beta_2),
+          .keep = static_cast<float>(decay ? 1 - step.learning_rate * step.weight_decay : 1),
+          .step_size = static_cast<float>(step.learning_rate / correction_1),
+          .inverse_correction = static_cast<float>(1 / std::sqrt(correction_2)),
+          .epsilon = static_cast<float>(step.epsilon)};
+}
+
+constexpr int64_t kBlock = 1 << 14;  // elements that one thread updates at a time
+
+struct Block {
+  int64_t begin, size;
+  bool decay;
+};
+
+std::vector<Block> cut(std::span<const UpdateSpan> spans, int64_t elements) {
+  std::vector<Block> blocks;
+  for (const UpdateSpan& span : spans) {
+    GATO_CHECK(span.offset >= 0 && span.size >= 0 && span.offset + span.size <= elements, "span [", span.offset, ", ",
+               span.offset + span.size, ") lies outside the buffer of ", elements, " elements");
+    for (int64_t at = 0; at < span.size; at += kBlock) {
+      blocks.push_back({span.offset + at, std::min(kBlock, span.size - at), span.decay});
+    }
+  }
+  return blocks;
+}
+
+}  // namespace
+
+void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
+                const at::Tensor& second_moment, std::span<const UpdateSpan> spans, const AdamWStep& step) {
+  check_tensor(values, "values", at::kFloat, {-1});
+  check_tensor(gradients, "gradients", at::kFloat, {values.size(0)});
+  check_tensor(first_moment, "first_moment", at::kFloat, {values.size(0)});
+  check_tensor(second_moment, "second_moment", at::kFloat, {values.size(0)});
+  GATO_CHECK(step.step >= 1, "steps are counted from 1, got ", step.step);
+  const std::vector<Block> blocks = cut(spans, values.size(0));
+  const cpu::AdamWFactors with_decay = make_factors(step, true);
+  const cpu::AdamWFactors without = make_factors(step, false);
+  auto* value = values.mutable_data_ptr<float>();
+  const auto* gradient = gradients.const_data_ptr<float>();
+  auto* first = first_moment.mutable_data_ptr<float>();
+  auto* second = second_moment.mutable_data_ptr<float>();
+  for_ranges(static_cast<int64_t>(blocks.size()), 2048, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Block& block = blocks[static_cast<size_t>(i)];
+      cpu::adamw_update(block.decay ? with_decay : without, value + block.begin, gradient + block.begin,
+                        first + block.begin, second + block.begin, block.size);
+    }
+  });
+}
+
+double squared_norm(const at::Tensor& x) {
+  check_tensor(x, "x", at::kFloat, {-1});
+  const Chunks chunks = make_chunks(x.numel(), 1 << 16, 256);
+  std::vector<double> parts(static_cast<size_t>(chunks.number), 0.0);
+  const auto* data = x.const_data_ptr<float>();
+  for_chunks(chunks, [&](int64_t chunk) {
+    parts[static_cast<size_t>(chunk)] =
+        cpu::square_sum(data + chunks.begin(chunk), chunks.end(chunk) - chunks.begin(chunk));
+  });
+  double total = 0;
+  for (const double part : parts) total += part;
+  return total;
+}
+
+}  // namespace gato::kernels
