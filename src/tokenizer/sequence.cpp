@@ -18,6 +18,7 @@ using detail::TaskLayout;
 using episode::Modality;
 
 int64_t image_patches(const episode::Image& image) {
+  if (image.height < 1 || image.width < 1) return 0;  // refused when it is written
   return detail::patches_along(image.height) * detail::patches_along(image.width);
 }
 

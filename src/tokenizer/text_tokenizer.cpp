@@ -125,7 +125,13 @@ void TextTokenizer::State::encode_chunk(std::string_view text, std::vector<int32
   const auto status = processor.Encode({text.data(), text.size()}, &chunk);
   if (!status.ok())
     throw DataError(cat("SentencePiece cannot encode a text of ", text.size(), " bytes: ", status.ToString()));
-  ids.insert(ids.end(), chunk.begin(), chunk.end());
+  // A model without a piece for the space spells it in the bytes of U+2581, which stand for that character here.
+  const int32_t first = byte_ids[0xE2], second = byte_ids[0x96], third = byte_ids[0x81];
+  for (size_t i = 0; i < chunk.size(); ++i) {
+    const bool is_space = chunk[i] == first && i + 2 < chunk.size() && chunk[i + 1] == second && chunk[i + 2] == third;
+    ids.push_back(is_space ? byte_ids[static_cast<size_t>(' ')] : chunk[i]);
+    if (is_space) i += 2;
+  }
 }
 
 void TextTokenizer::State::encode_plain(std::string_view text, std::vector<int32_t>& ids) const {

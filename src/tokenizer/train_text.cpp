@@ -13,7 +13,7 @@ namespace gato::tokenizer {
 namespace {
 
 constexpr size_t kMaxTrainingBytes = size_t{128} << 20;  // The trainer needs about 24 bytes of memory for each.
-constexpr size_t kMaxSegmentBytes = 4096;                // It passes over longer sentences.
+constexpr size_t kMaxSegmentBytes = 4096;                // It passes over sentences that are longer than 4192 bytes.
 constexpr int64_t kFixedPieces = 258;                    // <unk>, </s>, 256 bytes.
 constexpr int64_t kMinVocabulary = 320, kMaxVocabulary = int64_t{1} << 20;
 constexpr double kCoverage = 0.9995;  // Share of the text's characters that get pieces; the others are spelt in bytes.
@@ -53,14 +53,18 @@ std::vector<std::string> collect_texts(const TokenizerTraining& config, const st
   return texts;
 }
 
-using Alphabet = std::set<std::string, std::less<>>;
+/// What a model is trained on.
+struct Corpus {
+  std::vector<std::string> texts;
+  /// The characters of the texts that may become pieces, the most frequent first.
+  std::vector<std::string> characters;
+  size_t num_covering = 0;  ///< The first of them that make up kCoverage of the texts.
+};
 
-/// The characters that get pieces of their own: the most frequent ones, up to kCoverage of all, in at most half of the
-/// vocabulary, so that there is room for longer pieces. The line feed is always one.
-Alphabet choose_alphabet(const std::vector<std::string>& texts, int64_t vocabulary_size) {
+void count_characters(Corpus& corpus) {
   std::unordered_map<std::string_view, int64_t> counts;
   int64_t total = 0;
-  for (const std::string& text : texts) {
+  for (const std::string& text : corpus.texts) {
     for (size_t at = 0; at < text.size();) {
       const std::string_view character = std::string_view(text).substr(at, character_bytes(text[at]));
       at += character.size();
@@ -73,22 +77,69 @@ Alphabet choose_alphabet(const std::vector<std::string>& texts, int64_t vocabula
   std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) {
     return a.second != b.second ? a.second > b.second : a.first < b.first;
   });
-  const auto room = static_cast<size_t>((vocabulary_size - kFixedPieces) / 2);
-  Alphabet alphabet{"\n"};
   int64_t covered = 0;
   for (const auto& [character, count] : sorted) {
-    if (alphabet.size() >= room || static_cast<double>(covered) >= kCoverage * static_cast<double>(total)) break;
-    alphabet.emplace(character);
+    if (static_cast<double>(covered) < kCoverage * static_cast<double>(total)) ++corpus.num_covering;
     covered += count;
+    corpus.characters.emplace_back(character);
   }
+}
+
+using Alphabet = std::set<std::string, std::less<>>;
+
+/// The `count` most frequent characters and the line feed.
+Alphabet alphabet_of(const Corpus& corpus, size_t count) {
+  Alphabet alphabet(corpus.characters.begin(), corpus.characters.begin() + static_cast<std::ptrdiff_t>(count));
+  alphabet.insert("\n");
   return alphabet;
 }
 
-/// Yields the texts in segments that the trainer takes whole: of alphabet characters only, at most kMaxSegmentBytes
-/// long, cut before spaces where possible (pieces never reach across a space).
+constexpr char kUnknown = '\t';  // What the trainer takes for an unknown character; no piece contains it.
+
+/// The text as the trainer sees it: characters outside the alphabet are unknown, and so is, if `mark_words`, a
+/// character put behind every other word, beginning with word `first_marked`.
+///
+/// The marks are for the unigram trainer, which finds its first pieces as the inner nodes of a suffix tree: strings
+/// that are followed by different characters. In texts made from templates many a word is always followed by the same
+/// one, and would never be found ("same" in "the same words"). A mark behind some of its occurrences makes the
+/// difference.
+std::string text_for_training(const std::string& text, const Alphabet& alphabet, bool mark_words, size_t first_marked) {
+  std::string made;
+  size_t words = 0;
+  const auto end_word = [&] {
+    const bool is_word = !made.empty() && made.back() != ' ';
+    if (mark_words && is_word && ++words % 2 == first_marked % 2) made += kUnknown;
+  };
+  for (size_t at = 0; at < text.size();) {
+    const std::string_view character = std::string_view(text).substr(at, character_bytes(text[at]));
+    at += character.size();
+    if (character == " ") end_word();
+    if (alphabet.find(character) == alphabet.end()) {
+      made += kUnknown;
+    } else {
+      made += character;
+    }
+  }
+  end_word();
+  return made;
+}
+
+/// Bytes of the first segment of `text` that the trainer takes whole: cut before a space where possible, since pieces
+/// never reach across one.
+size_t segment_bytes(std::string_view text) {
+  if (text.size() <= kMaxSegmentBytes) return text.size();
+  const size_t space = text.rfind(' ', kMaxSegmentBytes);
+  if (space != std::string_view::npos && space > 0) return space;
+  size_t end = kMaxSegmentBytes;
+  while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return end;
+}
+
+/// Yields the texts as the trainer should see them, in segments short enough for it.
 class Segments : public sentencepiece::SentenceIterator {
  public:
-  Segments(const std::vector<std::string>& texts, const Alphabet& alphabet) : texts_(texts), alphabet_(alphabet) {
+  Segments(const std::vector<std::string>& texts, const Alphabet& alphabet, bool mark_words)
+      : texts_(texts), alphabet_(alphabet), mark_words_(mark_words) {
     Next();
   }
 
@@ -97,45 +148,26 @@ class Segments : public sentencepiece::SentenceIterator {
   sentencepiece::util::Status status() const override { return {}; }
 
   void Next() override {
-    segment_.clear();
-    while (segment_.empty() && text_ < texts_.size()) {
-      fill_segment(texts_[text_]);
-      if (at_ < texts_[text_].size()) continue;
+    while (at_ == text_.size() && num_read_ < texts_.size()) {
+      text_ = text_for_training(texts_[num_read_], alphabet_, mark_words_, num_read_);
+      ++num_read_;
       at_ = 0;
-      ++text_;
     }
-    // The line feed must occur: a required character that does not ends the process, and so does a text of nothing else
-    // but the trainer's own signs.
+    const std::string_view left = std::string_view(text_).substr(at_);
+    segment_ = left.substr(0, segment_bytes(left));
+    at_ += segment_.size();
+    // Always the last one, so that the line feed gets a piece and the trainer never sees an empty alphabet, at which it
+    // would end the process.
     if (segment_.empty() && !std::exchange(line_feed_given_, true)) segment_ = "\n";
   }
 
  private:
-  void fill_segment(const std::string& text) {
-    size_t last_space = 0;  // in the segment
-    while (at_ < text.size()) {
-      const std::string_view character = std::string_view(text).substr(at_, character_bytes(text[at_]));
-      if (alphabet_.find(character) == alphabet_.end()) {
-        at_ += character.size();
-        return;
-      }
-      if (segment_.size() + character.size() > kMaxSegmentBytes) {
-        if (last_space > 0) {
-          at_ -= segment_.size() - last_space;
-          segment_.resize(last_space);
-        }
-        return;
-      }
-      if (character == " ") last_space = segment_.size();
-      segment_ += character;
-      at_ += character.size();
-    }
-  }
-
   const std::vector<std::string>& texts_;
   const Alphabet& alphabet_;
-  size_t text_ = 0, at_ = 0;
+  bool mark_words_;
+  std::string text_, segment_;
+  size_t num_read_ = 0, at_ = 0;
   bool line_feed_given_ = false;
-  std::string segment_;
 };
 
 sentencepiece::TrainerSpec trainer_settings(const TokenizerTraining& config) {
@@ -145,7 +177,8 @@ sentencepiece::TrainerSpec trainer_settings(const TokenizerTraining& config) {
   settings.set_vocab_size(static_cast<int32_t>(config.vocabulary_size));
   settings.set_hard_vocab_limit(false);  // the size is checked afterwards, by us
   settings.set_byte_fallback(true);
-  settings.set_character_coverage(1.0f);  // of the segments, which hold alphabet characters only
+  settings.set_character_coverage(1.0f);  // of the segments, whose other characters are unknown already
+  settings.set_required_chars("\n");
   settings.set_unk_id(0);
   settings.set_eos_id(1);
   settings.set_bos_id(-1);
@@ -165,10 +198,9 @@ sentencepiece::NormalizerSpec identity_normalization() {
   return settings;
 }
 
-/// A model of at most the size asked, in bytes.
-std::string train(const TokenizerTraining& config, const std::vector<std::string>& texts) {
-  const Alphabet alphabet = choose_alphabet(texts, config.vocabulary_size);
-  Segments segments(texts, alphabet);
+std::string train_once(const TokenizerTraining& config, const Corpus& corpus, size_t alphabet_size) {
+  const Alphabet alphabet = alphabet_of(corpus, alphabet_size);
+  Segments segments(corpus.texts, alphabet, config.model_type == "unigram");
   std::string model;
   const auto status =
       sentencepiece::SentencePieceTrainer::Train(trainer_settings(config), identity_normalization(), &segments, &model);
@@ -176,11 +208,30 @@ std::string train(const TokenizerTraining& config, const std::vector<std::string
   return model;
 }
 
+struct Trained {
+  std::string model;
+  int64_t size = 0;
+};
+
+/// A model of the size asked, or the largest one possible below it. Single characters get at most half of the
+/// vocabulary, unless the texts repeat too little for longer pieces.
+Trained train(const TokenizerTraining& config, const Corpus& corpus) {
+  const auto room = static_cast<size_t>(config.vocabulary_size - kFixedPieces);
+  size_t alphabet_size = std::min(corpus.num_covering, room / 2);
+  while (true) {
+    Trained trained{train_once(config, corpus, alphabet_size), 0};
+    trained.size = detail::parse_model(trained.model, "trained model")->pieces_size();
+    if (trained.size == config.vocabulary_size || alphabet_size == corpus.characters.size()) return trained;
+    const auto missing = static_cast<size_t>(config.vocabulary_size - trained.size);
+    alphabet_size = std::min(alphabet_size + missing, corpus.characters.size());
+  }
+}
+
 /// The largest size that gives as many ids as asked for; `size` is what a larger one gave.
-int64_t largest_size(TokenizerTraining config, const std::vector<std::string>& texts, int64_t size) {
+int64_t largest_size(TokenizerTraining config, const Corpus& corpus, int64_t size) {
   while (size >= kMinVocabulary && size < config.vocabulary_size) {
     config.vocabulary_size = size;
-    size = detail::parse_model(train(config, texts), "trained model")->pieces_size();
+    size = train(config, corpus).size;
   }
   return size;
 }
@@ -203,15 +254,16 @@ std::string train_text_tokenizer(const TokenizerTraining& config, const std::fun
   validate_config(config, problems);
   problems.throw_if_any();
   detail::silence_sentencepiece();
-  const std::vector<std::string> texts = collect_texts(config, next);
-  if (texts.empty()) throw ConfigError("there is no text to train a text tokenizer on");
-  std::string model = train(config, texts);
-  const int64_t size = detail::parse_model(model, "trained model")->pieces_size();
-  if (size == config.vocabulary_size) return model;
-  const int64_t largest = largest_size(config, texts, size);
+  Corpus corpus;
+  corpus.texts = collect_texts(config, next);
+  if (corpus.texts.empty()) throw ConfigError("there is no text to train a text tokenizer on");
+  count_characters(corpus);
+  Trained trained = train(config, corpus);
+  if (trained.size == config.vocabulary_size) return std::move(trained.model);
+  const int64_t largest = largest_size(config, corpus, trained.size);
   const std::string remedy =
       largest < kMinVocabulary ? "give more text" : cat("set vocabulary_size to ", largest, " or give more text");
-  throw ConfigError(cat("the ", texts.size(), " texts are too few for a vocabulary of ", config.vocabulary_size,
+  throw ConfigError(cat("the ", corpus.texts.size(), " texts are too few for a vocabulary of ", config.vocabulary_size,
                         " ids; the largest possible has ", largest, ": ", remedy));
 }
 

@@ -6,8 +6,8 @@
 
 #include "gato/tokenizer/vocabulary.h"
 
-/// Continuous values to bins and back. Every conversion goes through a table of 1023 fp32 thresholds computed once in double
-/// precision, so every path and machine agrees on every float.
+/// Continuous values to bins and back. Every conversion goes through a table of 1023 fp32 thresholds computed once in
+/// double precision, so every path and machine agrees on every float.
 namespace gato::tokenizer {
 
 constexpr double kMuLawMu = 100;  ///< Paper section 2.1 and appendix B.
@@ -34,12 +34,12 @@ constexpr int64_t kNumThresholds = kNumBins - 1;
 [[nodiscard]] float normalize_action(float value, float low, float high);
 [[nodiscard]] float denormalize_action(float value, float low, float high);
 
-/// The number that stands for a bin of an action with bounds [low, high]: the bin's centre, as near to it as floats allow.
-/// action_bin(normalize_action(bin_to_action(b, low, high), low, high)) == b for every bin that holds a float.
+/// The number that stands for a bin of an action with bounds [low, high]: the bin's centre, as near to it as floats
+/// allow. action_bin(normalize_action(bin_to_action(b, low, high), low, high)) == b for every bin that holds a float.
 [[nodiscard]] float bin_to_action(int32_t bin, float low, float high);
 
-/// observation_bin of every value plus `first_id`, to `ids`. Returns the index of the first NaN, or -1. Equal sizes. Fast path.
-/// After a NaN the ids are unspecified.
+/// observation_bin of every value plus `first_id`, to `ids`. Returns the index of the first NaN, or -1. Equal sizes.
+/// Fast path. After a NaN the ids are unspecified.
 int64_t observation_ids(std::span<const float> values, int32_t first_id, std::span<int32_t> ids);
 
 /// The table: element i is the smallest float whose bin is i + 1 or more.
@@ -57,8 +57,8 @@ struct NumberCheck {
 };
 
 /// Compares fast path, threshold table and formula on the bit patterns 0, stride, 2 stride, ... of all 2^32 floats, in
-/// parallel on the thread budget; about half a minute on two cores with stride 1. `progress`, when given, is called from any
-/// thread, one call at a time, with the share done in [0, 1].
+/// parallel on the thread budget; about half a minute on two cores with stride 1. `progress`, when given, is called
+/// from any thread, one call at a time, with the share done in [0, 1].
 [[nodiscard]] NumberCheck check_all_floats(const std::function<void(double)>& progress = {}, uint32_t stride = 1);
 
 }  // namespace gato::tokenizer

@@ -8,8 +8,9 @@ namespace gato::tokenizer {
 
 constexpr int64_t kNumBins = 1024;  ///< Bins of a continuous value, and ids of a discrete one (paper section 2.1).
 
-/// Where the ids of each modality are (design.md section 6): text [0, T), bins [T, T + 1024), separator T + 1024, and, with
-/// `private_discrete`, discrete values [T + 1025, T + 2049); otherwise discrete values share text ids 0..1023 as in the paper.
+/// Where the ids of each modality are (design.md section 6): text [0, T), bins [T, T + 1024), separator T + 1024, and,
+/// with `private_discrete`, discrete values [T + 1025, T + 2049); otherwise discrete values share text ids 0..1023 as
+/// in the paper.
 class Vocabulary {
  public:
   /// `text_size` is T > 0. Throws ConfigError for T < 1024 without private discrete ids.
@@ -22,7 +23,9 @@ class Vocabulary {
   [[nodiscard]] int32_t first_discrete() const { return private_discrete_ ? separator() + 1 : 0; }
   [[nodiscard]] bool private_discrete() const { return private_discrete_; }
   /// Number of rows of the embedding table.
-  [[nodiscard]] int32_t size() const { return separator() + 1 + (private_discrete_ ? static_cast<int32_t>(kNumBins) : 0); }
+  [[nodiscard]] int32_t size() const {
+    return separator() + 1 + (private_discrete_ ? static_cast<int32_t>(kNumBins) : 0);
+  }
   bool operator==(const Vocabulary&) const = default;
 
  private:
