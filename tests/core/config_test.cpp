@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -10,6 +9,7 @@
 
 #include "gato/core/file.h"
 #include "gato/core/random.h"
+#include "support/cpu_time.h"
 #include "support/every_config_type.h"
 #include "support/temp_folder.h"
 
@@ -166,9 +166,9 @@ TEST(YamlTest, HostileTextsEndSoon) {
   for (const char* piece :
        {"[",   "{", "- ", "? ",  "- - ", "a: ",     "a:\n ", "{a: ", "[[],", "\"",           "'",  "&a ", "*", "!",
         "|\n", "%", "#",  "x\n", "\n",   "a\n b\n", "---\n", "{}",   "[]: ", "\xE2\x98\x83", "\r", ": ",  ",", "\\"}) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = test::cpu_seconds();
     static_cast<void>(yaml_refusal(repeat(piece)));
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5)) << piece;
+    EXPECT_LT(test::cpu_seconds() - start, 10) << piece;
   }
 }
 
@@ -218,9 +218,9 @@ TEST(MergeTest, LargeMapsTakeLinearTime) {
   for (int i = 0; i < 90'000; ++i) text += cat("k", i, ": 1\n");
   ConfigNode base = parse_yaml(text, "x");
   const ConfigNode over = base;
-  const auto start = std::chrono::steady_clock::now();
+  const double start = test::cpu_seconds();
   merge_config(base, over);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+  EXPECT_LT(test::cpu_seconds() - start, 10);
   EXPECT_EQ(base.map.size(), 90'000u);
 }
 
@@ -384,9 +384,9 @@ TEST(ReadConfigTest, ValidationNamesPathAndOriginOfEveryStruct) {
 TEST(ReadConfigTest, ManyProblemsStayReadableAndQuick) {
   std::string text;
   for (int i = 0; i < 90'000; ++i) text += cat("x", i, ": 1\n");
-  const auto start = std::chrono::steady_clock::now();
+  const double start = test::cpu_seconds();
   const std::string message = read_refusal(text);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(3));
+  EXPECT_LT(test::cpu_seconds() - start, 10);
   EXPECT_SAYS(message, "90000 problems");
   EXPECT_SAYS(message, "and 89950 more");
   EXPECT_LT(message.size(), 50'000u);

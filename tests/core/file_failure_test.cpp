@@ -183,6 +183,15 @@ TEST(FileFailureTest, FailedFsyncOfFoldersIsReportedUnlessTheyHaveNone) {
   EXPECT_NO_THROW(fsync_folder(folder.path()));
 }
 
+TEST(FileFailureTest, FsyncOfOthersFilesIsReported) {
+  const TempFolder folder("faults");
+  write_file_atomic(folder / "a", "x");
+  EXPECT_NO_THROW(fsync_file(folder / "a"));
+  EXPECT_THROW(fsync_file(folder / "none"), IoError);
+  const ScopedFileFault armed({.operation = FileOperation::kFsync});
+  EXPECT_NE(io_message([&] { fsync_file(folder / "a"); }).find((folder / "a").string()), std::string::npos);
+}
+
 class KillTest : public testing::TestWithParam<FileOperation> {};
 
 TEST_P(KillTest, AtAnyStepLeavesTheOldOrTheNewFile) {
