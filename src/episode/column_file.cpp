@@ -1,7 +1,10 @@
 #include "episode/column_file.h"
 
+#include <google/protobuf/stubs/logging.h>
+
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "gato/core/text.h"
 
@@ -198,6 +201,7 @@ uint64_t ColumnFile::read_trailer(FileKind kind) {
 void ColumnFile::read_footer(uint64_t offset, uint64_t size, uint32_t crc) {
   const auto bytes = map_.bytes().subspan(offset, size);
   if (crc32c(bytes) != crc) fail(offset, "the footer is damaged (its CRC-32C is wrong)", kRemedy);
+  const google::protobuf::LogSilencer silencer;  // The library would print its own lines on standard error.
   if (!footer_.ParseFromArray(bytes.data(), static_cast<int>(size))) {
     fail(offset, "the footer is not the protocol buffer that it must be");
   }
@@ -272,6 +276,24 @@ void check_column(const ColumnFile& file, const format::Column& column, format::
       !inside_payload(column.table_offset(), (column.rows() + 1) * sizeof(uint64_t), payload)) {
     file.fail(payload, "the footer puts the offset table of ", name, " with ", column.rows(), " rows at ",
               column.table_offset(), ", outside the file's columns or unaligned");
+  }
+}
+
+void check_disjoint(const ColumnFile& file) {
+  std::vector<std::pair<uint64_t, uint64_t>> sections;  // Begin and end.
+  const auto add = [&](uint64_t offset, uint64_t size) {
+    if (size > 0) sections.emplace_back(offset, offset + size);
+  };
+  for (const format::Column& column : file.footer().columns()) {
+    if (!format::Role_IsValid(column.role())) continue;
+    add(column.data_offset(), column.data_bytes());
+    if (column.table_offset() != 0) add(column.table_offset(), (column.rows() + 1) * sizeof(uint64_t));
+  }
+  std::sort(sections.begin(), sections.end());
+  for (size_t i = 1; i < sections.size(); ++i) {
+    if (sections[i].first < sections[i - 1].second) {
+      file.fail(sections[i].first, "two columns overlap here; the program that wrote the file was wrong");
+    }
   }
 }
 

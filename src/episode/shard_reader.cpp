@@ -122,6 +122,7 @@ void ShardReader::State::open() {
   }
   for (const format::Column& column : file.footer().columns()) bind(column);
   check_all_bound();
+  check_disjoint(file);
   check_index();
 }
 

@@ -59,6 +59,7 @@ void TokenColumnsReader::State::open() {
   tokenizer_digest = file.footer().tokens().tokenizer_digest();
   shard_fingerprint = file.footer().tokens().shard_fingerprint();
   for (const format::Column& column : file.footer().columns()) bind(column);
+  check_disjoint(file);
 }
 
 void TokenColumnsReader::State::bind(const format::Column& column) {

@@ -272,6 +272,8 @@ const std::vector<Forgery> kForgeries = {
     {"OffsetOutside", "outside the file's columns", column_edit(kVelocity, kDataOffset, kHuge - 63)},
     {"OffsetInHeader", "outside the file's columns", column_edit(kVelocity, kDataOffset, 0)},
     {"OffsetUnaligned", "unaligned", column_edit(kVelocity, kDataOffset, 65)},
+    {"Overlap", "two columns overlap",
+     [](forge::Parts& p) { column_edit(kInventory, kDataOffset, column_number(p, kVelocity, kDataOffset))(p); }},
     {"BytesHuge", "outside the file's columns", column_edit(kVelocity, kDataBytes, kHuge)},
     {"RowsHuge", "which is not its size", column_edit(kVelocity, kRows, kHuge)},
     {"RowsOverflow", "which is not its size", column_edit(kVelocity, kRows, (kHuge / 24) + 2)},
