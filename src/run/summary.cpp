@@ -106,7 +106,7 @@ std::string obstacle_to_score(const TaskResult& result, const std::vector<double
   if (bad > 0) return cat("no score: ", bad, " of ", returns.size(), " returns are not finite");
   if (result.expert.episodes == 0) return "no score: the expert was not measured";
   if (result.random.episodes == 0) return "no score: random actions were not measured";
-  if (result.expert.mean <= result.random.mean) return "no score: the expert is not better than random actions";
+  if (!(result.expert.mean > result.random.mean)) return "no score: the expert is not better than random actions";
   return "";
 }
 
