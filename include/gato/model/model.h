@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -58,6 +59,7 @@ class Model {
   /// Draws the parameters from `seed`. Throws ConfigError for a config that validate_config refuses, ContractError for
   /// a bad shape.
   Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose = Purpose::kTraining);
+  ~Model();
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const ModelShape& shape() const { return shape_; }
@@ -84,14 +86,23 @@ class Model {
     kernels::Parameter attention_gain, attention_offset, qkv, qkv_bias, out, out_bias;
     kernels::Parameter feed_gain, feed_offset, up, up_bias, down, down_bias;
   };
-  [[nodiscard]] at::Tensor embed(const kernels::EmbeddingInput& input, const at::Tensor& patches) const;
-  [[nodiscard]] at::Tensor layer_scale(const ForwardOptions& options, int64_t layer, int64_t branch,
-                                       int64_t rows) const;
+  /// What training and acting do differently inside the blocks.
+  struct BlockHooks {
+    std::function<at::Tensor(int64_t layer, const at::Tensor& qkv)> attend;  // [N, 3 H D] -> [N, H D]
+    std::function<at::Tensor(int64_t layer, int64_t branch)> scale;          // factors of a residual branch
+    at::Tensor kept;                                                         // int64: rows wanted; undefined: all
+  };
+  class RotaryCache;
+
   void bind_parameters();
+  [[nodiscard]] at::Tensor embed(const kernels::EmbeddingInput& input, const at::Tensor& patches) const;
+  [[nodiscard]] at::Tensor run_blocks(at::Tensor x, const BlockHooks& hooks) const;
+  [[nodiscard]] kernels::RotaryTable rotary(int64_t positions) const;
 
   ModelConfig config_;
   ModelShape shape_;
   std::unique_ptr<ParameterStore> store_;
+  std::unique_ptr<RotaryCache> rotary_;
   kernels::EmbeddingTables tables_;
   kernels::PatchEmbedderParameters patch_embedder_;
   std::vector<Block> blocks_;

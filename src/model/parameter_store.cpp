@@ -1,0 +1,138 @@
+#include "gato/model/parameter_store.h"
+
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "gato/core/error.h"
+
+namespace gato::model {
+namespace {
+
+int64_t aligned(int64_t size) { return (size + kSegmentAlignment - 1) / kSegmentAlignment * kSegmentAlignment; }
+
+/// A view that shares memory but neither graph nor version counter: slices would share the counter of the whole buffer,
+/// and any update in place would break a recorded backward.
+at::Tensor view_of(const at::Tensor& flat, const Segment& segment) {
+  if (!flat.defined()) return {};
+  return flat.slice(0, segment.offset, segment.offset + segment.size).view(segment.shape).variable_data();
+}
+
+std::span<std::byte> bytes_of(const at::Tensor& flat, const Segment& segment) {
+  auto* begin = flat.mutable_data_ptr<float>() + segment.offset;
+  return std::as_writable_bytes(std::span<float>(begin, static_cast<size_t>(segment.size)));
+}
+
+/// At most `most` problems, one a line, and how many more there are.
+std::string list_problems(const std::vector<std::string>& problems, size_t most = 12) {
+  std::string text;
+  for (size_t i = 0; i < std::min(most, problems.size()); ++i) text += "\n  " + problems[i];
+  if (problems.size() > most) text += cat("\n  and ", problems.size() - most, " more");
+  return text;
+}
+
+std::string describe(const std::vector<int64_t>& shape) {
+  std::vector<std::string> sizes;
+  for (const int64_t size : shape) sizes.push_back(cat(size));
+  return "[" + join(sizes, ", ") + "]";
+}
+
+/// Everything in which the tensors of the file whose names start with `prefix` differ from the store's.
+std::vector<std::string> find_problems(const ParameterStore& store, const std::string& prefix,
+                                       const checkpoint::SafetensorsReader& reader) {
+  std::vector<std::string> problems;
+  for (const Segment& segment : store.segments()) {
+    const std::string name = prefix + segment.name;
+    if (!reader.has(name)) {
+      problems.push_back(cat("missing: ", name, " ", describe(segment.shape)));
+      continue;
+    }
+    const checkpoint::TensorInfo& info = reader.info(name);
+    if (info.shape != segment.shape) {
+      problems.push_back(cat(name, " has shape ", describe(info.shape), ", the model needs ", describe(segment.shape)));
+    } else if (info.dtype != checkpoint::Dtype::kF32) {
+      problems.push_back(cat(name, " is of type ", info.dtype_name, ", the model needs F32"));
+    }
+  }
+  for (const checkpoint::TensorInfo& info : reader.tensors()) {
+    if (info.name.compare(0, prefix.size(), prefix) == 0 && store.find(info.name.substr(prefix.size())) == nullptr) {
+      problems.push_back(cat("unexpected: ", info.name, " ", describe(info.shape)));
+    }
+  }
+  return problems;
+}
+
+void check_flat(const ParameterStore& store, const at::Tensor& flat) {
+  GATO_CHECK(flat.defined() && flat.sizes() == store.values().sizes() && flat.scalar_type() == at::kFloat &&
+                 flat.is_contiguous() && flat.device().is_cpu(),
+             "the buffer must be laid out like the store's: dense fp32 of ", store.values().numel(), " elements");
+}
+
+}  // namespace
+
+ParameterStore::ParameterStore(std::vector<Declaration> declarations, bool with_gradients) {
+  int64_t offset = 0;
+  for (Declaration& declaration : declarations) {
+    Segment segment{std::move(declaration.name), std::move(declaration.shape), offset, 1, declaration.decay, true};
+    for (const int64_t size : segment.shape) segment.size *= size;
+    GATO_CHECK(segment.size >= 0, "parameter ", segment.name, " has a negative size");
+    GATO_CHECK(index_.emplace(segment.name, segments_.size()).second, "two parameters are named ", segment.name);
+    offset += aligned(segment.size);
+    segments_.push_back(std::move(segment));
+  }
+  values_ = at::zeros({offset}, at::kFloat);
+  if (with_gradients) gradients_ = at::zeros({offset}, at::kFloat);
+}
+
+const Segment* ParameterStore::find(std::string_view name) const {
+  const auto found = index_.find(std::string(name));
+  return found == index_.end() ? nullptr : &segments_[found->second];
+}
+
+int64_t ParameterStore::num_parameters() const {
+  int64_t count = 0;
+  for (const Segment& segment : segments_) count += segment.size;
+  return count;
+}
+
+void ParameterStore::zero_gradients() {
+  GATO_CHECK(gradients_.defined(), "the store was made without gradients");
+  gradients_.zero_();
+}
+
+kernels::Parameter ParameterStore::parameter(std::string_view name) const {
+  const Segment* segment = find(name);
+  GATO_CHECK(segment != nullptr, "there is no parameter named ", name);
+  return {view_of(values_, *segment), segment->trainable ? view_of(gradients_, *segment) : at::Tensor()};
+}
+
+std::vector<checkpoint::TensorView> ParameterStore::export_tensors() const { return export_flat(*this, values_, ""); }
+
+void ParameterStore::import_tensors(const checkpoint::SafetensorsReader& reader) {
+  import_flat(*this, values_, "", reader);
+}
+
+std::vector<checkpoint::TensorView> export_flat(const ParameterStore& store, const at::Tensor& flat,
+                                                const std::string& prefix) {
+  check_flat(store, flat);
+  std::vector<checkpoint::TensorView> views;
+  for (const Segment& segment : store.segments()) {
+    views.push_back({prefix + segment.name, checkpoint::Dtype::kF32, segment.shape, bytes_of(flat, segment)});
+  }
+  return views;
+}
+
+void import_flat(const ParameterStore& store, const at::Tensor& flat, const std::string& prefix,
+                 const checkpoint::SafetensorsReader& reader) {
+  check_flat(store, flat);
+  const std::vector<std::string> problems = find_problems(store, prefix, reader);
+  if (!problems.empty()) {
+    throw CheckpointError(
+        cat(reader.path().string(), " does not fit the model (", problems.size(),
+            " differences); load it with the configuration it was trained with:", list_problems(problems)));
+  }
+  for (const Segment& segment : store.segments()) reader.read(prefix + segment.name, bytes_of(flat, segment));
+}
+
+}  // namespace gato::model
