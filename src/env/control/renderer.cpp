@@ -29,7 +29,7 @@ std::mutex& context_mutex() {
   return mutex;
 }
 
-/// An OpenGL context of the calling thread that draws into memory. MuJoCo draws into a framebuffer of its own, so the
+/// An OpenGL context that draws into memory. MuJoCo draws into a framebuffer of its own, so the
 /// buffer that OSMesa asks for stays tiny.
 class GlContext {
  public:
@@ -52,7 +52,7 @@ class GlContext {
   std::array<uint8_t, 4 * kSide * kSide> buffer_{};
 };
 
-/// What MuJoCo keeps to draw one model. Made and destroyed while the thread's GlContext is current.
+/// What MuJoCo keeps to draw one model. Made, used and destroyed while the same GlContext is current.
 class ModelScene {
  public:
   explicit ModelScene(std::shared_ptr<const mjModel> model) : model_(std::move(model)) {
@@ -118,51 +118,93 @@ episode::Image shrink(const std::vector<uint8_t>& large) {
   return image;
 }
 
-/// The contexts of one thread.
+/// A context and the models drawn in it so far. Used by one thread at a time.
+class Renderer {
+ public:
+  Renderer() = default;
+  Renderer(const Renderer&) = delete;
+  Renderer& operator=(const Renderer&) = delete;
+  ~Renderer() {
+    try {
+      gl_.make_current();
+      scenes_.clear();
+    } catch (const std::exception&) {
+      for (auto& [model, scene] : scenes_) static_cast<void>(scene.release());  // cannot be freed without its context
+    }
+  }
+
+  episode::Image render(const std::shared_ptr<const mjModel>& model, mjData& data) {
+    gl_.make_current();
+    std::unique_ptr<ModelScene>& scene = scenes_[model.get()];
+    if (scene == nullptr) scene = std::make_unique<ModelScene>(model);
+    return shrink(scene->draw(data));
+  }
+
+  /// Parts the context from the calling thread, so that another may use it.
+  static void leave_thread() { OSMesaMakeCurrent(nullptr, nullptr, 0, 0, 0); }
+
+ private:
+  GlContext gl_;
+  std::map<const mjModel*, std::unique_ptr<ModelScene>> scenes_;
+};
+
+/// Renderers of threads that ended, for those that come: a renderer takes long to make, threads are made often, and
+/// OSMesa loses some memory with every context it destroys.
+class RendererPool {
+ public:
+  /// Never destroyed: at the end of the process OSMesa's own state may be gone before.
+  static RendererPool& instance() {
+    static RendererPool& pool = *new RendererPool;
+    return pool;
+  }
+
+  std::unique_ptr<Renderer> take() {
+    const std::lock_guard lock(mutex_);
+    if (idle_.empty()) return std::make_unique<Renderer>();
+    std::unique_ptr<Renderer> renderer = std::move(idle_.back());
+    idle_.pop_back();
+    return renderer;
+  }
+
+  void give_back(std::unique_ptr<Renderer> renderer) {
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(renderer));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Renderer>> idle_;
+};
+
+/// The renderer that one thread holds from its first picture to its end.
 class ThreadRenderer {
  public:
   ThreadRenderer() = default;
   ThreadRenderer(const ThreadRenderer&) = delete;
   ThreadRenderer& operator=(const ThreadRenderer&) = delete;
-  ~ThreadRenderer() { release(); }
+  ~ThreadRenderer() {
+    if (renderer_ == nullptr) return;
+    Renderer::leave_thread();
+    RendererPool::instance().give_back(std::move(renderer_));
+  }
 
   std::optional<episode::Image> render(const std::shared_ptr<const mjModel>& model, mjData& data) {
     if (failed_) return std::nullopt;
     try {
-      if (gl_ == nullptr) gl_ = std::make_unique<GlContext>();
-      gl_->make_current();
-      std::unique_ptr<ModelScene>& scene = scenes_[model.get()];
-      if (scene == nullptr) scene = std::make_unique<ModelScene>(model);
-      return shrink(scene->draw(data));
+      if (renderer_ == nullptr) renderer_ = RendererPool::instance().take();
+      return renderer_->render(model, data);
     } catch (const std::exception& error) {
-      report(error);
+      static std::atomic<bool> said = false;
+      if (!said.exchange(true)) log::warning("env", "No pictures of control tasks: ", error.what());
       failed_ = true;
-      release();
+      renderer_.reset();
       return std::nullopt;
     }
   }
 
  private:
-  void release() {
-    if (gl_ == nullptr) return;
-    try {
-      gl_->make_current();
-      scenes_.clear();
-    } catch (const std::exception&) {
-      for (auto& [model, scene] : scenes_)
-        static_cast<void>(scene.release());  // without its context it cannot be freed
-    }
-    gl_.reset();
-  }
-
-  static void report(const std::exception& error) {
-    static std::atomic<bool> said = false;
-    if (!said.exchange(true)) log::warning("env", "No pictures of control tasks: ", error.what());
-  }
-
+  std::unique_ptr<Renderer> renderer_;
   bool failed_ = false;
-  std::unique_ptr<GlContext> gl_;
-  std::map<const mjModel*, std::unique_ptr<ModelScene>> scenes_;
 };
 
 }  // namespace

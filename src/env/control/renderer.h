@@ -11,8 +11,8 @@ namespace gato::env::control {
 constexpr int kFrameSide = 128;
 
 /// A kFrameSide x kFrameSide picture of `data` through the model's first camera, drawn in memory by OSMesa: no display,
-/// no GPU. Nothing where no rendering context can be made (said once in the log). Each thread has its own contexts,
-/// made at the first picture of a model (about 0.2 s) and freed when it ends. The same state gives the same picture on
+/// no GPU. Nothing where no rendering context can be made (said once in the log). Each thread draws in a context of its
+/// own; the first picture of a model in a context takes about 0.2 s longer. The same state gives the same picture on
 /// every thread.
 [[nodiscard]] std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model, mjData& data);
 
