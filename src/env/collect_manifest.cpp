@@ -89,6 +89,7 @@ std::optional<CollectSummary> find_finished_dataset(const Path& folder, const Js
 
 void begin_dataset(const Path& folder) {
   make_folders(folder);
+  remove_abandoned_temporaries(folder);
   std::error_code error;
   std::filesystem::remove(manifest_path(folder), error);
   if (error) {

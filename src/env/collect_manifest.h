@@ -14,7 +14,7 @@ namespace gato::env {
 /// otherwise nothing, with the reason logged when there is a data set.
 [[nodiscard]] std::optional<CollectSummary> find_finished_dataset(const Path& folder, const Json& settings);
 
-/// Marks what is in `folder` as unfinished, before anything in it changes.
+/// Marks what is in `folder` as unfinished, before anything in it changes, and removes what a killed process left.
 void begin_dataset(const Path& folder);
 
 /// Marks the data set made of `shards` as finished.

@@ -1,10 +1,13 @@
 #include "gato/env/collect.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
 
+#include <chrono>
 #include <filesystem>
 #include <map>
+#include <thread>
 
 #include "env/test_tasks.h"
 #include "gato/core/error.h"
@@ -12,6 +15,7 @@
 #include "gato/core/signals.h"
 #include "gato/env/rollout.h"
 #include "gato/episode/shard.h"
+#include "support/child_process.h"
 #include "support/temp_folder.h"
 
 namespace gato::env {
@@ -205,6 +209,26 @@ TEST_F(CollectTest, GoesOnAfterAnInterruption) {
   run();
   EXPECT_FALSE(fs::exists(options_.out / "grid-go_to" / "grid-go_to-00001.gato"));
   EXPECT_EQ(contents(options_.out).size(), 2u);
+}
+
+TEST_F(CollectTest, KilledAtAnyInstantItGoesOnToTheSameFiles) {
+  options_.out = folder_ / "whole";
+  ASSERT_EQ(gato::test::run_in_child([&] { return run().size() == 5 ? 0 : 1; }).exit_code, 0);
+  options_.out = folder_ / "killed";
+  int kills = 0;
+  for (int delay_ms = 1;; delay_ms += 1 + delay_ms / 4) {
+    const pid_t child = gato::test::start_child([&] { return run().size() == 5 ? 0 : 1; });
+    std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms));
+    ::kill(child, SIGKILL);
+    const gato::test::ChildEnd end = gato::test::wait_for_child(child);
+    if (end.signal == 0) {
+      EXPECT_EQ(end.exit_code, 0);
+      break;
+    }
+    ++kills;
+  }
+  EXPECT_GE(kills, 1);
+  EXPECT_TRUE(contents(folder_ / "killed") == contents(folder_ / "whole")) << "after " << kills << " kills";
 }
 
 TEST_F(CollectTest, TasksWithoutExpertAreLeftOut) {
