@@ -389,9 +389,10 @@ void TaskTokenizer::append_document(std::span<const uint32_t> text, int64_t firs
                                     const LossWeights& weights, TokenSequence& out) const {
   const auto size = static_cast<int64_t>(text.size());
   GATO_CHECK(is_document_, "task '", layout_->spec.id, "' is no document");
-  GATO_CHECK(first >= 0 && count >= 0 && first + count <= size + 1, "tokens [", first, ", ", first + count,
-             ") of a document of ", size + 1);
-  const bool with_end = count > 0 && first + count == size + 1;
+  GATO_CHECK(first >= 0 && first <= size + 1 && count >= 0 && count <= size + 1 - first, count, " tokens from token ",
+             first, " of a document of ", size + 1);
+  if (count == 0) return;
+  const bool with_end = first + count == size + 1;
   Room room(out, count, 0);
   const ValueWriter writer(*layout_, vocabulary_, text_->end_id());
   writer.write_text(layout_->action[0],
