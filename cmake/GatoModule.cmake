@@ -26,7 +26,7 @@ function(gato_module name)
   endforeach()
   set(folder "${PROJECT_SOURCE_DIR}/src/${name}")
   file(GLOB sources CONFIGURE_DEPENDS "${folder}/*.cpp" "${folder}/*/*.cpp")
-  list(FILTER sources EXCLUDE REGEX "/cuda/")
+  list(FILTER sources EXCLUDE REGEX "/${name}/cuda/[^/]*$")
   list(FILTER sources EXCLUDE REGEX "/gato_[^/]*(/[^/]*)?\\.cpp$")  # programs: src/cli/CMakeLists.txt
   if(NOT sources)
     message(STATUS "gato: module ${name} is left out, for src/${name} has no source file")
