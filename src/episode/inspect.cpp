@@ -2,27 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdio>
-#include <map>
-#include <optional>
 
-#include "episode/column_file.h"
+#include "episode/group.h"
 #include "gato/core/error.h"
 #include "gato/core/text.h"
 
 namespace gato::episode {
 namespace {
-
-constexpr std::array<Group, 3> kGroups = {Group::kObservation, Group::kAction, Group::kLabel};
-
-std::string_view group_name(Group group) {
-  return group == Group::kObservation ? "observation" : group == Group::kAction ? "action" : "label";
-}
-
-const std::vector<FieldSpec>& fields_of(const TaskSpec& task, Group group) {
-  return group == Group::kObservation ? task.observation : task.action;
-}
 
 /// `text` without control characters, so that stored texts cannot steer a terminal, cut after `max_bytes`.
 std::string printable(std::string_view text, int64_t max_bytes = 1000) {
@@ -324,66 +311,6 @@ std::string ansi(int layer, const Color& color) {
   return cat("\x1b[", layer, ";2;", color.red, ";", color.green, ";", color.blue, "m");
 }
 
-std::string describe_verified(const ShardReader& shard, int64_t episode) {
-  const TaskSpec& task = shard.tasks()[shard.index()[static_cast<size_t>(episode)].task];
-  try {
-    check_episode(task, shard.read(episode));
-  } catch (const DataError& error) {
-    const std::string file = shard.path().string(), message = error.what();
-    return message.starts_with(file) ? message : cat(file, ": ", message);
-  }
-  return "";
-}
-
-std::vector<std::string> messages_of(const std::vector<ShardDamage>& damages) {
-  std::vector<std::string> messages;
-  for (const ShardDamage& damage : damages) messages.push_back(damage.message);
-  return messages;
-}
-
-/// Damages of a file that does not open: all its damaged blocks where the footer is whole, else the reason.
-std::vector<std::string> verify_unopened(const Path& path, FileKind kind, const DataError& reason) {
-  std::vector<std::string> messages;
-  try {
-    for (const DamagedBlock& block : ColumnFile(path, kind).damaged_blocks()) messages.push_back(block.message);
-  } catch (const DataError&) {
-    // The same reason again.
-  }
-  if (messages.empty()) messages.push_back(reason.what());
-  return messages;
-}
-
-std::vector<std::string> verify_shard(const Path& path, const VerifyOptions& options, std::string& fingerprint) {
-  try {
-    const ShardReader shard(path);
-    fingerprint = shard.fingerprint();
-    std::vector<std::string> messages = messages_of(shard.verify());
-    if (!messages.empty() || !options.contents) return messages;
-    for (int64_t i = 0; i < static_cast<int64_t>(shard.index().size()); ++i) {
-      if (std::string message = describe_verified(shard, i); !message.empty()) messages.push_back(std::move(message));
-    }
-    return messages;
-  } catch (const DataError& error) {
-    return verify_unopened(path, FileKind::kShard, error);
-  }
-}
-
-std::vector<std::string> verify_tokens(const Path& path, const std::string& shard_fingerprint) {
-  try {
-    const TokenColumnsReader tokens(path);
-    std::vector<std::string> messages = messages_of(tokens.verify());
-    if (messages.empty() && !shard_fingerprint.empty() && tokens.shard_fingerprint() != shard_fingerprint) {
-      messages.push_back(cat(path.string(),
-                             ": these token columns were made for another version of the shard (fingerprint ",
-                             printable(tokens.shard_fingerprint()), ", the shard has ", shard_fingerprint,
-                             "); make them again with gato-data tokenize"));
-    }
-    return messages;
-  } catch (const DataError& error) {
-    return verify_unopened(path, FileKind::kTokenColumns, error);
-  }
-}
-
 }  // namespace
 
 std::string describe_shard(const ShardReader& shard, const InspectOptions& options) {
@@ -414,7 +341,7 @@ std::string describe_token_columns(const TokenColumnsReader& tokens, const Shard
       const TaskSpec& task = shard.tasks()[static_cast<size_t>(key.task)];
       const std::vector<FieldSpec>& fields = fields_of(task, key.group);
       if (static_cast<size_t>(key.field) < fields.size()) {
-        name = cat(task.id, " ", group_name(key.group), "/", fields[static_cast<size_t>(key.field)].name);
+        name = column_name(task, key.group, fields[static_cast<size_t>(key.field)]);
       }
     }
     const double mean = static_cast<double>(key.num_tokens) / static_cast<double>(std::max<uint64_t>(key.num_steps, 1));
@@ -444,17 +371,6 @@ std::string draw_image(const Image& image, int64_t columns, bool color) {
     text += color ? "\x1b[0m\n" : "\n";
   }
   return text;
-}
-
-std::vector<std::string> verify_files(const Path& shard, const VerifyOptions& options) {
-  std::string fingerprint;
-  std::vector<std::string> messages = verify_shard(shard, options, fingerprint);
-  const Path tokens = token_columns_path(shard);
-  std::error_code ignored;
-  if (std::filesystem::exists(tokens, ignored)) {
-    for (std::string& message : verify_tokens(tokens, fingerprint)) messages.push_back(std::move(message));
-  }
-  return messages;
 }
 
 }  // namespace gato::episode

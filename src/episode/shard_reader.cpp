@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "episode/column_file.h"
+#include "episode/group.h"
 #include "episode/shard_footer.h"
 #include "gato/core/error.h"
 #include "gato/core/text.h"
@@ -14,11 +15,6 @@ namespace {
 
 constexpr uint32_t kKnownFlags = kEpisodeTerminated | kEpisodeTruncated | kEpisodeHasSuccess | kEpisodeSuccess |
                                  kEpisodeHasReward | kEpisodeHasLabel;
-
-std::string_view group_name(Group group) {
-  constexpr std::array<std::string_view, 3> kNames = {"observation", "action", "label"};
-  return kNames[static_cast<size_t>(group)];
-}
 
 /// One field's column: only the member of its modality is bound.
 struct FieldColumn {
@@ -33,20 +29,11 @@ struct FieldColumn {
 
 /// The columns of one task.
 struct TaskColumns {
-  std::array<std::vector<FieldColumn>, 3> groups;
+  std::array<std::vector<FieldColumn>, kGroups.size()> groups;
   FixedColumn<float> reward;
   bool has_reward = false, has_label = false;
   uint64_t num_steps = 0;
 };
-
-const std::vector<FieldSpec>& fields_of(const TaskSpec& task, Group group) {
-  return group == Group::kObservation ? task.observation : task.action;
-}
-
-/// "control/cartpole observation/angle".
-std::string column_name(const TaskSpec& task, Group group, const FieldSpec& field) {
-  return cat(task.id, " ", group_name(group), "/", field.name);
-}
 
 }  // namespace
 
@@ -62,7 +49,6 @@ struct ShardReader::State {
   void check_entry(const EpisodeIndexEntry& entry, uint64_t position, std::vector<uint64_t>& steps_so_far) const;
 
   [[nodiscard]] const FieldColumn& column(int task, Group group, int field, Modality modality) const;
-  [[nodiscard]] const FieldColumn& blob_column(int task, Group group, int field) const;
   [[nodiscard]] Column read_column(int task, Group group, int field, uint64_t first, uint64_t count) const;
   [[nodiscard]] std::vector<Column> read_group(int task, Group group, uint64_t first, uint64_t count) const;
   [[nodiscard]] std::span<const uint16_t> discrete_rows(int task, Group group, int field, uint64_t first,
@@ -73,7 +59,7 @@ struct ShardReader::State {
   /// Calls visitor(column, name) for every field of the task, labels included where there are any.
   template <class Visitor>
   void for_each_field(size_t task, const Visitor& visitor) const {
-    for (const Group group : {Group::kObservation, Group::kAction, Group::kLabel}) {
+    for (const Group group : kGroups) {
       if (group == Group::kLabel && !columns[task].has_label) continue;
       const std::vector<FieldSpec>& fields = fields_of(tasks[task], group);
       for (size_t i = 0; i < fields.size(); ++i) {
@@ -111,12 +97,13 @@ void ShardReader::State::open() {
   } catch (const ConfigError& error) {
     fail_footer("the footer is not valid: ", error.what());
   }
-  if (static_cast<size_t>(shard.source_agents_size()) > kMaxTasks)
+  if (static_cast<size_t>(shard.source_agents_size()) > kMaxTasks) {
     fail_footer("more than ", kMaxTasks, " source agents");
+  }
   agents.assign(shard.source_agents().begin(), shard.source_agents().end());
   columns.resize(tasks.size());
   for (size_t i = 0; i < tasks.size(); ++i) {
-    for (const Group group : {Group::kObservation, Group::kAction, Group::kLabel}) {
+    for (const Group group : kGroups) {
       columns[i].groups[static_cast<size_t>(group)].resize(fields_of(tasks[i], group).size());
     }
   }

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "episode/column_file.h"
+#include "episode/group.h"
 #include "episode/shard_footer.h"
 #include "gato/core/error.h"
 #include "gato/core/text.h"
@@ -69,8 +70,7 @@ void TokenColumnsReader::State::bind(const format::Column& column) {
               column.task(), ", field ", column.field(), ", which no token column can have");
   }
   const Group group = column.role() == format::OBSERVATION ? Group::kObservation : Group::kAction;
-  const std::string name = cat("tokens of task ", column.task(), ", ",
-                               group == Group::kAction ? "action" : "observation", " field ", column.field());
+  const std::string name = cat("tokens of task ", column.task(), ", ", group_name(group), " field ", column.field());
   if (column.task() >= column_of.size()) column_of.resize(column.task() + 1);
   std::vector<int32_t>& of_group = column_of[column.task()][static_cast<size_t>(group)];
   if (column.field() >= of_group.size()) of_group.resize(column.field() + 1, -1);
@@ -91,11 +91,8 @@ const VariableColumn<uint32_t>& TokenColumnsReader::State::column(int task, Grou
       }
     }
   }
-  throw DataError(cat(file.path().string(), ": no tokens for task ", task, ", ",
-                      group == Group::kObservation ? "observation"
-                      : group == Group::kAction    ? "action"
-                                                   : "label",
-                      " field ", field, "; make the file again with gato-data tokenize"));
+  throw DataError(cat(file.path().string(), ": no tokens for task ", task, ", ", group_name(group), " field ", field,
+                      "; make the file again with gato-data tokenize"));
 }
 
 TokenColumnsReader::TokenColumnsReader(const Path& path) : state_(std::make_unique<State>(path)) { state_->open(); }
