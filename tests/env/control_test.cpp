@@ -23,6 +23,17 @@ void mju_error(const char* message, ...);
 void mju_warning(const char* message, ...);
 }
 
+// OSMesa is not instrumented: the sanitizers do not see how its threads wait for each other, nor how it finds its
+// memory again. They call these functions, where there are sanitizers.
+extern "C" {
+const char* __lsan_default_suppressions();
+const char* __lsan_default_suppressions() { return "leak:libOSMesa.so\n"; }
+const char* __tsan_default_suppressions();
+const char* __tsan_default_suppressions() {
+  return "race:libOSMesa.so\ncalled_from_lib:libOSMesa.so\ndeadlock:libLLVM\n";
+}
+}
+
 namespace gato::env {
 namespace {
 

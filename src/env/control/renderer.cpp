@@ -159,11 +159,15 @@ class RendererPool {
   }
 
   std::unique_ptr<Renderer> take() {
-    const std::lock_guard lock(mutex_);
-    if (idle_.empty()) return std::make_unique<Renderer>();
-    std::unique_ptr<Renderer> renderer = std::move(idle_.back());
-    idle_.pop_back();
-    return renderer;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!idle_.empty()) {
+        std::unique_ptr<Renderer> renderer = std::move(idle_.back());
+        idle_.pop_back();
+        return renderer;
+      }
+    }
+    return std::make_unique<Renderer>();
   }
 
   void give_back(std::unique_ptr<Renderer> renderer) {
