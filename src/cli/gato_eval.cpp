@@ -58,7 +58,7 @@ int program(int argc, char** argv) {
         app.add_option("--rollouts", options.rollouts, "Episodes per task; 0: as the suite says");
         app.add_option("--seed", options.seed, "Seed of the episodes");
         app.add_option("--slots", options.slots, "Environments per forward pass")->check(CLI::Range(1, 4096));
-        app.add_option("--task", options.tasks, "Only tasks that match these patterns");
+        app.add_option("--task", options.tasks, "Only tasks that match this pattern; may be given several times")->allow_extra_args(false);
         app.add_option("--record", options.record_episodes, "Episodes per task whose pictures are kept")->check(CLI::Range(0, 100));
         app.add_flag("--again", options.again, "Play tasks again that have a result already");
         app.add_option("--threads", arguments->threads, "0: all processors");

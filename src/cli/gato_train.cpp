@@ -55,7 +55,7 @@ int program(int argc, char** argv) {
       argc, argv, "Trains a generalist agent, or goes on with a run: the same command again continues.", libraries,
       [&](CLI::App& app) -> std::function<int()> {
         auto arguments = std::make_shared<Arguments>();
-        app.add_option("--config", arguments->configs, "YAML files; later ones win")->check(CLI::ExistingFile);
+        app.add_option("--config", arguments->configs, "YAML file; may be given several times, later ones win")->allow_extra_args(false)->check(CLI::ExistingFile);
         app.add_flag("--check", arguments->check, "Parse, open the data, print parameters, memory and tokens; train nothing");
         app.add_flag("--print-config", arguments->print_config, "Print every setting and where it came from");
         app.add_flag("--describe", arguments->documented, "With --print-config: also what every setting means");

@@ -13,11 +13,11 @@ OpenedData open_data(const TrainingConfig& config) {
       throw ConfigError(cat("tokenizer.model: ", config.tokenizer.model,
                             " does not exist; make it with `gato-data train-tokenizer --out ", config.tokenizer.model, " DATASET ...`"));
     }
-    opened.text = tokenizer::TextTokenizer::load(config.tokenizer.model);
+    opened.text = std::make_shared<const tokenizer::TextTokenizer>(tokenizer::TextTokenizer::load(config.tokenizer.model));
   }
   const int64_t text_size = opened.text ? opened.text->size() : tokenizer::kNumBins;  // room for discrete ids
   opened.vocabulary = tokenizer::Vocabulary(text_size, config.tokenizer.private_discrete);
-  const tokenizer::TextTokenizer* text = opened.text ? &*opened.text : nullptr;
+  const tokenizer::TextTokenizer* text = opened.text.get();
   const auto seed = static_cast<uint64_t>(config.train.seed);
   opened.training = data::open_sources(config.data, *opened.vocabulary, text, data::Split::kTraining);
   opened.validation = data::open_sources(config.data, *opened.vocabulary, text, data::Split::kValidation);

@@ -16,7 +16,7 @@ namespace gato::train {
 
 /// The data side of a run: sources of both splits and the plan of the training rows.
 struct OpenedData {
-  std::optional<tokenizer::TextTokenizer> text;
+  std::shared_ptr<const tokenizer::TextTokenizer> text;  ///< Null for tasks without text. Sources point to it.
   std::optional<tokenizer::Vocabulary> vocabulary;
   std::vector<std::shared_ptr<const data::Source>> training, validation;
   std::shared_ptr<const data::RowPlan> plan;

@@ -20,6 +20,8 @@ class Agent {
  public:
   /// Verifies the checkpoint's files against its manifest. Throws CheckpointError naming what is damaged or missing.
   explicit Agent(const Path& checkpoint);
+  Agent(const Agent&) = delete;
+  Agent& operator=(const Agent&) = delete;
 
   [[nodiscard]] const Path& path() const { return path_; }
   [[nodiscard]] int64_t step() const { return step_; }
