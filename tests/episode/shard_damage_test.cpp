@@ -18,14 +18,19 @@ using sample::dataset_info;
 using sample::mixed_task;
 using sample::random_episode;
 
-/// A small shard with every kind of column.
+/// A small shard with every kind of column, at `path` and as bytes. Written (and synced) once, then copied.
 std::string small_shard(const Path& path) {
-  ShardWriter writer(path, dataset_info(), {mixed_task(), sample::document_task()});
-  writer.add(0, random_episode(mixed_task(), 1, 2, {.reward = true, .label = true}));
-  writer.add(1, sample::document("doc/1", "A document."));
-  writer.add(0, random_episode(mixed_task(), 2, 1));
-  writer.finish();
-  return sample::slurp(path);
+  static const std::string bytes = [] {
+    const test::TempFolder folder("small");
+    ShardWriter writer(folder / "small.gato", dataset_info(), {mixed_task(), sample::document_task()});
+    writer.add(0, random_episode(mixed_task(), 1, 2, {.reward = true, .label = true}));
+    writer.add(1, sample::document("doc/1", "A document."));
+    writer.add(0, random_episode(mixed_task(), 2, 1));
+    writer.finish();
+    return sample::slurp(folder / "small.gato");
+  }();
+  sample::spill(path, bytes);
+  return bytes;
 }
 
 /// Opens the file and reads all of it; the message of the first problem, or "".
