@@ -7,7 +7,7 @@ namespace {
 
 void check_range(ConfigProblems& problems, const char* key, int64_t value, int64_t low, int64_t high) {
   if (value < low || value > high)
-    problems.add(problems.path(key), cat("must be in [", low, ", ", high, "], is ", value));
+    problems.add(key, cat("must be in [", low, ", ", high, "], is ", value));
 }
 
 }  // namespace
@@ -20,18 +20,18 @@ void validate_config(const ModelConfig& config, ConfigProblems& problems) {
   check_range(problems, "hidden", config.hidden, 2, 262144);
   check_range(problems, "patch_channels", config.patch_channels, 1, 1024);
   check_range(problems, "patch_stride", config.patch_stride, 1, 2);
-  if (config.hidden % 2 != 0) problems.add(problems.path("hidden"), cat("must be even, is ", config.hidden));
+  if (config.hidden % 2 != 0) problems.add("hidden", cat("must be even, is ", config.hidden));
   if (config.position == PositionEncoding::kRotary && config.head_dim % 2 != 0) {
-    problems.add(problems.path("head_dim"), cat("must be even with rotary positions, is ", config.head_dim));
+    problems.add("head_dim", cat("must be even with rotary positions, is ", config.head_dim));
   }
   if (!(config.rotary_base > 1) || config.rotary_base > 1e12) {
-    problems.add(problems.path("rotary_base"), cat("must be above 1 and at most 1e12, is ", config.rotary_base));
+    problems.add("rotary_base", cat("must be above 1 and at most 1e12, is ", config.rotary_base));
   }
   if (config.patch_channels > 32 && config.patch_channels % 32 != 0) {
-    problems.add(problems.path("patch_channels"), cat("must be a multiple of 32 above 32, is ", config.patch_channels));
+    problems.add("patch_channels", cat("must be a multiple of 32 above 32, is ", config.patch_channels));
   }
   if (!(config.stochastic_depth >= 0 && config.stochastic_depth < 1)) {
-    problems.add(problems.path("stochastic_depth"), cat("must be in [0, 1), is ", config.stochastic_depth));
+    problems.add("stochastic_depth", cat("must be in [0, 1), is ", config.stochastic_depth));
   }
 }
 

@@ -89,7 +89,7 @@ void initialise_parameters(const ModelConfig& config, const ModelShape& shape, u
   for (const Segment& segment : store.segments()) {
     float* at = values + segment.offset;
     if (segment.name == "token_table" || segment.name == "head.weight") {
-      // A bin's features have a sum of squares of about 1.5^2, which 1 / 1.5 undoes.
+      // A bin's features have a norm of about 1.7, which 1 / 1.5 undoes for the tied table.
       const bool head = segment.name != "token_table";
       const double deviation = head ? kUntiedHeadDeviation : table_deviation(config.width);
       fill_normal(at, segment, deviation, seed);

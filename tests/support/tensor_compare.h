@@ -10,6 +10,7 @@
 
 #include "gato/core/random.h"
 #include "gato/core/text.h"
+#include "support/one_thread.h"
 
 /// Comparing tensors in tests: one tolerance table, one comparator.
 namespace gato::testing {

@@ -1,0 +1,158 @@
+#include "gato/model/decoder.h"
+
+#include <gtest/gtest.h>
+
+#include "gato/core/error.h"
+#include "model/small_model.h"
+
+namespace gato::model {
+namespace {
+
+using namespace testing;
+
+/// One sequence as the decoder's plain arrays.
+struct Tokens {
+  std::vector<int32_t> ids;
+  std::vector<int16_t> locals;
+  std::vector<uint8_t> patches, rows, columns;
+
+  [[nodiscard]] DecoderInput part(size_t begin, size_t end) const {
+    const auto patches_before = [&](size_t at) {
+      return static_cast<size_t>(
+          std::count_if(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(at), [](int32_t id) { return id < 0; }));
+    };
+    const size_t first = patches_before(begin), count = patches_before(end) - first;
+    return {std::span(ids).subspan(begin, end - begin), std::span(locals).subspan(begin, end - begin),
+            std::span(patches).subspan(first * 768, count * 768), std::span(rows).subspan(first, count),
+            std::span(columns).subspan(first, count)};
+  }
+};
+
+Tokens make_tokens(int64_t length, uint64_t seed) {
+  Tokens t;
+  Rng rng(seed);
+  for (int64_t i = 0; i < length; ++i) {
+    const bool patch = rng.below(4) == 0;
+    t.ids.push_back(patch ? -1 : static_cast<int32_t>(rng.below(90)));
+    t.locals.push_back(static_cast<int16_t>(rng.below(514) - 1));
+    if (!patch) continue;
+    for (int i_pixel = 0; i_pixel < 768; ++i_pixel) t.patches.push_back(static_cast<uint8_t>(rng.below(256)));
+    t.rows.push_back(static_cast<uint8_t>(rng.below(128)));
+    t.columns.push_back(static_cast<uint8_t>(rng.below(128)));
+  }
+  return t;
+}
+
+/// Hidden states [length, C] by Model::forward.
+at::Tensor whole(const Model& model, const Tokens& t) {
+  const auto length = static_cast<int64_t>(t.ids.size());
+  ModelInput in;
+  in.ids = at::tensor(t.ids, at::kInt).view({1, length});
+  in.local_positions = at::tensor(std::vector<int32_t>(t.locals.begin(), t.locals.end()), at::kInt).view({1, length});
+  in.sequence_starts = at::zeros({1, length}, at::kInt);
+  in.patch_index = in.ids.view(-1).eq(-1).nonzero().view(-1);
+  in.patches = at::tensor(std::vector<uint8_t>(t.patches.begin(), t.patches.end()), at::kByte).view({-1, 16, 16, 3});
+  in.patch_rows = at::tensor(std::vector<int32_t>(t.rows.begin(), t.rows.end()), at::kInt);
+  in.patch_columns = at::tensor(std::vector<int32_t>(t.columns.begin(), t.columns.end()), at::kInt);
+  return model.forward(in);
+}
+
+constexpr Tolerance kSame{1e-5, 1e-5};
+
+class DecoderTest : public ::testing::TestWithParam<PositionEncoding> {
+ protected:
+  DecoderTest() {
+    ModelConfig config = small_config();
+    config.position = GetParam();
+    model_ = std::make_unique<Model>(config, small_shape(), 7, Model::Purpose::kInference);
+  }
+  std::unique_ptr<Model> model_;
+};
+
+TEST_P(DecoderTest, EqualsForwardForSlotsOfDifferentLengths) {
+  const std::vector<Tokens> sequences{make_tokens(31, 1), make_tokens(7, 2), make_tokens(33, 3)};
+  std::vector<at::Tensor> expected;
+  for (const Tokens& t : sequences) expected.push_back(whole(*model_, t));
+  Decoder decoder(*model_, 4, 33);
+  Rng rng(9);
+  std::vector<size_t> done(3, 0);
+  for (;;) {
+    std::vector<int64_t> slots;
+    std::vector<DecoderInput> inputs;
+    for (size_t s = 0; s < 3; ++s) {
+      const size_t left = sequences[s].ids.size() - done[s];
+      const size_t count = std::min<size_t>(left, static_cast<size_t>(rng.below(6)));
+      if (count == 0) continue;
+      slots.push_back(static_cast<int64_t>(3 - s));
+      inputs.push_back(sequences[s].part(done[s], done[s] + count));
+      done[s] += count;
+    }
+    if (done[0] == 31 && done[1] == 7 && done[2] == 33 && slots.empty()) break;
+    if (slots.empty()) continue;
+    const at::Tensor hidden = decoder.append(slots, inputs);
+    ASSERT_EQ(hidden.size(0), static_cast<int64_t>(slots.size()));
+    for (size_t i = 0; i < slots.size(); ++i) {
+      const auto s = static_cast<size_t>(3 - slots[i]);
+      EXPECT_TRUE(all_close(hidden[static_cast<int64_t>(i)], expected[s][static_cast<int64_t>(done[s]) - 1], kSame));
+      EXPECT_EQ(decoder.length(slots[i]), static_cast<int64_t>(done[s]));
+    }
+  }
+}
+
+TEST_P(DecoderTest, SlotsAreForgottenAndCut) {
+  const Tokens a = make_tokens(20, 1), b = make_tokens(20, 2);
+  const at::Tensor expected_a = whole(*model_, a), expected_b = whole(*model_, b);
+  Decoder decoder(*model_, 1, 40);
+  const std::vector<int64_t> slot{0};
+  (void)decoder.append(slot, std::vector<DecoderInput>{a.part(0, 20)});
+  decoder.reset(0);
+  EXPECT_EQ(decoder.length(0), 0);
+  EXPECT_TRUE(all_close(decoder.append(slot, std::vector<DecoderInput>{b.part(0, 12)})[0], expected_b[11], kSame));
+  decoder.truncate(0, 5);
+  EXPECT_TRUE(all_close(decoder.append(slot, std::vector<DecoderInput>{b.part(5, 20)})[0], expected_b[19], kSame));
+  decoder.reset(0);
+  EXPECT_TRUE(all_close(decoder.append(slot, std::vector<DecoderInput>{a.part(0, 1)})[0], expected_a[0], kSame));
+}
+
+TEST_P(DecoderTest, LogitsAreTheModels) {
+  Decoder decoder(*model_, 1, 10);
+  const Tokens t = make_tokens(4, 1);
+  const at::Tensor hidden = decoder.append(std::vector<int64_t>{0}, std::vector<DecoderInput>{t.part(0, 4)});
+  EXPECT_FALSE(hidden.requires_grad());
+  EXPECT_TRUE(same_bits(decoder.logits(hidden, 40, 32), model_->logits(hidden, 40, 32)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Positions, DecoderTest, ::testing::Values(PositionEncoding::kRotary, PositionEncoding::kNone),
+                         [](const auto& test) { return test.param == PositionEncoding::kRotary ? "rotary" : "none"; });
+
+TEST(DecoderContractTest, RefusedCallsChangeNothing) {
+  const Model model(small_config(), small_shape(), 7, Model::Purpose::kInference);
+  Decoder decoder(model, 2, 8);
+  const Tokens t = make_tokens(9, 4);
+  const auto append = [&](std::vector<int64_t> slots, std::vector<DecoderInput> inputs) {
+    (void)decoder.append(slots, inputs);
+  };
+  append({0}, {t.part(0, 3)});
+  EXPECT_THROW(append({1, 0}, {t.part(0, 2), t.part(3, 9)}), ContractError);  // slot 0 would hold 9
+  EXPECT_THROW(append({0, 0}, {t.part(3, 4), t.part(4, 5)}), ContractError);
+  EXPECT_THROW(append({2}, {t.part(0, 1)}), ContractError);
+  EXPECT_THROW(append({0}, {t.part(0, 0)}), ContractError);
+  EXPECT_THROW(append({}, {}), ContractError);
+  EXPECT_THROW(append({0, 1}, {t.part(0, 1)}), ContractError);
+  DecoderInput short_locals = t.part(0, 2);
+  short_locals.local_positions = short_locals.local_positions.subspan(1);
+  EXPECT_THROW(append({1}, {short_locals}), ContractError);
+  const std::vector<int32_t> patch{-1}, beyond{90};
+  const std::vector<int16_t> none{-1};
+  EXPECT_THROW(append({1}, {DecoderInput{patch, none, {}, {}, {}}}), ContractError);
+  EXPECT_THROW(append({1}, {DecoderInput{beyond, none, {}, {}, {}}}), ContractError);
+  EXPECT_THROW(decoder.truncate(0, 4), ContractError);
+  EXPECT_THROW((void)decoder.length(-1), ContractError);
+  EXPECT_EQ(decoder.length(0), 3);
+  EXPECT_EQ(decoder.length(1), 0);
+  EXPECT_TRUE(all_close(decoder.append(std::vector<int64_t>{0}, std::vector<DecoderInput>{t.part(3, 8)})[0],
+                        whole(model, t)[7], kSame));
+}
+
+}  // namespace
+}  // namespace gato::model

@@ -1,0 +1,142 @@
+#include "gato/model/parameter_store.h"
+
+#include <gtest/gtest.h>
+
+#include "gato/core/error.h"
+#include "model/small_model.h"
+#include "support/temp_folder.h"
+
+namespace gato::model {
+namespace {
+
+using namespace testing;
+
+ParameterStore make_store(bool gradients = true) {
+  return ParameterStore(
+      {{"a", {3, 5}, true}, {"b", {17}, false}, {"c", {}, false}, {"d", {2, 0}, true}, {"e", {16}, true}}, gradients);
+}
+
+TEST(ParameterStoreTest, SegmentsAreAlignedAndPadded) {
+  const ParameterStore store = make_store();
+  std::vector<int64_t> offsets, sizes;
+  for (const Segment& s : store.segments()) {
+    offsets.push_back(s.offset);
+    sizes.push_back(s.size);
+  }
+  EXPECT_EQ(offsets, (std::vector<int64_t>{0, 16, 48, 64, 64}));
+  EXPECT_EQ(sizes, (std::vector<int64_t>{15, 17, 1, 0, 16}));
+  EXPECT_EQ(store.values().numel(), 80);
+  EXPECT_EQ(store.gradients().numel(), 80);
+  EXPECT_EQ(store.num_parameters(), 49);
+  EXPECT_EQ(store.find("b")->decay, false);
+  EXPECT_EQ(store.find("nothing"), nullptr);
+}
+
+TEST(ParameterStoreTest, ViewsShareMemoryBothWays) {
+  ParameterStore store = make_store();
+  const kernels::Parameter b = store.parameter("b");
+  store.values().slice(0, 16, 33).fill_(3);
+  EXPECT_EQ(b.value.sum().item<float>(), 51);
+  b.gradient.fill_(2);
+  EXPECT_EQ(store.gradients().sum().item<float>(), 34);
+  store.zero_gradients();
+  EXPECT_EQ(b.gradient.sum().item<float>(), 0);
+}
+
+TEST(ParameterStoreTest, ViewsHaveTheirOwnVersion) {
+  // An update in place of one parameter must not spoil what a graph has saved of another.
+  const ParameterStore store = make_store();
+  const at::Tensor b = store.parameter("b").value;
+  const auto version = b._version();
+  store.values().add_(1);
+  store.parameter("a").value.add_(1);
+  EXPECT_EQ(b._version(), version);
+  EXPECT_FALSE(b.requires_grad());
+}
+
+TEST(ParameterStoreTest, RefusesContractBreaches) {
+  EXPECT_THROW(ParameterStore({{"a", {1}}, {"a", {2}}}, true), ContractError);
+  EXPECT_THROW(ParameterStore({{"a", {-1}}}, true), ContractError);
+  EXPECT_THROW((void)make_store().parameter("x"), ContractError);
+  EXPECT_THROW((void)export_flat(make_store(), at::zeros({79}), ""), ContractError);
+  EXPECT_FALSE(make_store(false).gradients().defined());
+  EXPECT_FALSE(make_store(false).parameter("a").gradient.defined());
+}
+
+class ParameterFileTest : public ::testing::Test {
+ protected:
+  test::TempFolder folder_{"store"};
+
+  std::filesystem::path write(const std::vector<checkpoint::TensorView>& tensors) {
+    const auto path = folder_ / "model.safetensors";
+    checkpoint::write_safetensors(path, tensors);
+    return path;
+  }
+};
+
+TEST_F(ParameterFileTest, RoundTripIsExact) {
+  const Model saved(small_config(), small_shape(), 1);
+  const auto path = write(saved.store().export_tensors());
+  Model loaded(small_config(), small_shape(), 2, Model::Purpose::kInference);
+  EXPECT_FALSE(same_bits(saved.store().values(), loaded.store().values()));
+  loaded.store().import_tensors(checkpoint::SafetensorsReader(path));
+  EXPECT_TRUE(same_bits(saved.store().values(), loaded.store().values()));
+  const SmallBatch batch = small_batch(2, 20, 1);
+  EXPECT_TRUE(same_bits(saved.forward(batch.input), loaded.forward(batch.input)));
+}
+
+TEST_F(ParameterFileTest, OtherBuffersGoByPrefix) {
+  const ParameterStore store = make_store();
+  const at::Tensor moments = random_normal({80}, 1), other = random_normal({80}, 2);
+  std::vector<checkpoint::TensorView> tensors = export_flat(store, moments, "first.");
+  for (const auto& view : export_flat(store, other, "second.")) tensors.push_back(view);
+  const checkpoint::SafetensorsReader reader(write(tensors));
+  const at::Tensor back = at::zeros({80});
+  import_flat(store, back, "second.", reader);
+  for (const Segment& s : store.segments()) {
+    EXPECT_TRUE(same_bits(back.slice(0, s.offset, s.offset + s.size), other.slice(0, s.offset, s.offset + s.size)));
+  }
+  EXPECT_EQ(back.slice(0, 33, 48).abs().max().item<float>(), 0);  // padding is not stored
+}
+
+TEST_F(ParameterFileTest, EveryDifferenceIsNamedAndNothingChanges) {
+  ParameterStore store = make_store();
+  store.values().copy_(random_normal({80}, 1));
+  const at::Tensor before = store.values().clone();
+  const std::vector<float> floats(17, 1.0f);
+  const auto bytes = std::as_bytes(std::span(floats));
+  const auto path = write({{"a", checkpoint::Dtype::kF32, {5, 3}, bytes.subspan(0, 60)},
+                           {"b", checkpoint::Dtype::kI32, {17}, bytes},
+                           {"d", checkpoint::Dtype::kF32, {2, 0}, {}},
+                           {"e", checkpoint::Dtype::kF32, {16}, bytes.subspan(0, 64)},
+                           {"f", checkpoint::Dtype::kF32, {}, bytes.subspan(0, 4)}});
+  try {
+    store.import_tensors(checkpoint::SafetensorsReader(path));
+    FAIL() << "accepted";
+  } catch (const CheckpointError& error) {
+    const std::string text = error.what();
+    for (const char* part : {"model.safetensors", "4 differences", "a has shape [5, 3], the model needs [3, 5]",
+                             "b is of type I32, the model needs F32", "missing: c []", "unexpected: f []"}) {
+      EXPECT_NE(text.find(part), std::string::npos) << "no '" << part << "' in: " << text;
+    }
+    EXPECT_EQ(text.find(" e "), std::string::npos) << text;
+  }
+  EXPECT_TRUE(same_bits(store.values(), before));
+}
+
+TEST_F(ParameterFileTest, LongListsOfDifferencesAreCut) {
+  Model model(small_config(), small_shape(), 1);
+  const float one = 1;
+  const auto path = write({{"x", checkpoint::Dtype::kF32, {}, std::as_bytes(std::span(&one, 1))}});
+  try {
+    model.store().import_tensors(checkpoint::SafetensorsReader(path));
+    FAIL() << "accepted";
+  } catch (const CheckpointError& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("more"), std::string::npos) << text;
+    EXPECT_LT(text.size(), 2000U);
+  }
+}
+
+}  // namespace
+}  // namespace gato::model
