@@ -53,9 +53,8 @@ Agent::Agent(const Path& path) : path_(path) {
                                           model::ModelShape{vocabulary_->size(), vocabulary_->first_bin(), tokenizer::kNumBins}, 0,
                                           model::Model::Purpose::kInference);
   model_->store().import_tensors(checkpoint::SafetensorsReader(checkpoint.file("model.safetensors")));
-  for (const episode::TaskSpec& task : episode::ShardReader(checkpoint.file("demonstrations.gato")).tasks()) {
-    tasks_.emplace(task.id, task);
-  }
+  const episode::ShardReader demonstrations(checkpoint.file("demonstrations.gato"));
+  for (const episode::TaskSpec& task : demonstrations.tasks()) tasks_.emplace(task.id, task);
 }
 
 const episode::TaskSpec* Agent::trained_task(const std::string& id) const {
