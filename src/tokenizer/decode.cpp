@@ -4,7 +4,7 @@
 #include "gato/core/error.h"
 #include "gato/tokenizer/numbers.h"
 #include "gato/tokenizer/sequence.h"
-#include "layout.h"
+#include "tokenizer/layout.h"
 
 namespace gato::tokenizer {
 namespace {

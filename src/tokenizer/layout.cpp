@@ -1,9 +1,9 @@
-#include "layout.h"
+#include "tokenizer/layout.h"
 
 #include <utility>
 
 #include "gato/tokenizer/sequence.h"
-#include "patches.h"
+#include "tokenizer/patches.h"
 
 namespace gato::tokenizer::detail {
 namespace {

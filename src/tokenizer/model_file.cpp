@@ -1,4 +1,4 @@
-#include "model_file.h"
+#include "tokenizer/model_file.h"
 
 #include <cmath>
 #include <cstdint>

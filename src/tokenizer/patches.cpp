@@ -1,4 +1,4 @@
-#include "patches.h"
+#include "tokenizer/patches.h"
 
 #include <algorithm>
 #include <cstring>

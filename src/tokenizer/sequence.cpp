@@ -6,8 +6,8 @@
 
 #include "gato/core/error.h"
 #include "gato/tokenizer/numbers.h"
-#include "layout.h"
-#include "patches.h"
+#include "tokenizer/layout.h"
+#include "tokenizer/patches.h"
 
 namespace gato::tokenizer {
 namespace {

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "gato/core/error.h"
-#include "model_file.h"
 #include "sentencepiece_processor.h"
+#include "tokenizer/model_file.h"
 
 namespace gato::tokenizer {
 namespace {

@@ -6,8 +6,8 @@
 #include "gato/core/error.h"
 #include "gato/core/log.h"
 #include "gato/tokenizer/text_tokenizer.h"
-#include "model_file.h"
 #include "sentencepiece_trainer.h"
+#include "tokenizer/model_file.h"
 
 namespace gato::tokenizer {
 namespace {
