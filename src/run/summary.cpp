@@ -99,23 +99,39 @@ double mean_of(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+/// Finite, and so far from the largest double that sums and differences stay finite.
+bool is_usable(double value) { return std::abs(value) < 1e150; }
+
 /// Why returns cannot be turned into a score; "" when they can.
 std::string obstacle_to_score(const TaskResult& result, const std::vector<double>& returns) {
-  const auto bad = std::count_if(returns.begin(), returns.end(), [](double value) { return !std::isfinite(value); });
+  const auto bad = std::count_if(returns.begin(), returns.end(), [](double value) { return !is_usable(value); });
   if (returns.empty()) return "no score: no rollouts";
-  if (bad > 0) return cat("no score: ", bad, " of ", returns.size(), " returns are not finite");
+  if (bad > 0) return cat("no score: ", bad, " of ", returns.size(), " returns are not finite or beyond 1e150");
   if (result.expert.episodes == 0) return "no score: the expert was not measured";
   if (result.random.episodes == 0) return "no score: random actions were not measured";
-  if (!(result.expert.mean > result.random.mean)) return "no score: the expert is not better than random actions";
+  if (!is_usable(result.expert.mean) || !is_usable(result.random.mean)) return "no score: references beyond 1e150";
+  // The least difference keeps the score finite; differences this small are rounding.
+  if (!(result.expert.mean - result.random.mean > 1e-100)) {
+    return "no score: the expert is not better than random actions";
+  }
   return "";
 }
 
-void score_by_return(const TaskResult& result, TaskSummary& summary) {
+std::vector<double> returns_of(const TaskResult& result) {
   std::vector<double> returns;
   for (const RolloutRecord& rollout : result.rollouts) returns.push_back(rollout.episode_return);
+  return returns;
+}
+
+void add_returns(const TaskResult& result, TaskSummary& summary) {
+  const std::vector<double> returns = returns_of(result);
+  if (!returns.empty() && std::isfinite(mean_of(returns))) summary.mean_return = mean_of(returns);
   if (result.expert.episodes > 0) summary.expert_return = result.expert.mean;
   if (result.random.episodes > 0) summary.random_return = result.random.mean;
-  if (!returns.empty() && std::isfinite(mean_of(returns))) summary.mean_return = mean_of(returns);
+}
+
+void score_by_return(const TaskResult& result, TaskSummary& summary) {
+  const std::vector<double> returns = returns_of(result);
   const std::string obstacle = obstacle_to_score(result, returns);
   if (!obstacle.empty()) return add_note(summary, obstacle);
 
@@ -145,6 +161,7 @@ TaskSummary summarise_task(const TaskRollouts& task) {
   summary.rollouts = static_cast<int64_t>(result.rollouts.size());
   summary.success_rate = share_of(result.rollouts, &RolloutRecord::success);
   summary.loss = result.loss;
+  if (result.scoring != TaskScoring::kLoss) add_returns(result, summary);
   if (result.scoring == TaskScoring::kReturn) score_by_return(result, summary);
   if (result.scoring == TaskScoring::kExactMatch) score_by_exact_match(result, summary);
   const auto shards = static_cast<int64_t>(task.shards.size());

@@ -20,6 +20,7 @@ using gato::test::TempFolder;
 using test::is_as_saved;
 using test::names_in;
 using test::save;
+using test::save_one_file;
 
 const DamageCallback kSilent = [](const CheckpointInfo&, const std::vector<Damage>&) {};
 
@@ -239,9 +240,9 @@ TEST(VerifyTest, ARenamedCheckpointOfAnotherStepIsDamaged) {
 TEST(NewestValidTest, PassesOverDamagedOnesAndNamesThem) {
   const TempFolder folder("checkpoint");
   EXPECT_EQ(newest_valid(folder / "missing"), std::nullopt);
-  const CheckpointInfo first = save(folder.path(), 1);
-  const CheckpointInfo second = save(folder.path(), 2);
-  const CheckpointInfo third = save(folder.path(), 30);
+  const CheckpointInfo first = save_one_file(folder.path(), 1);
+  const CheckpointInfo second = save_one_file(folder.path(), 2);
+  const CheckpointInfo third = save_one_file(folder.path(), 30);
   fs::create_directory(folder / "step-00000040");  // without a manifest it is none
   put(folder / "step-00000050", "a file");
   EXPECT_EQ(list_checkpoints(folder.path()).size(), 4u);
@@ -253,25 +254,25 @@ TEST(NewestValidTest, PassesOverDamagedOnesAndNamesThem) {
   };
   EXPECT_EQ(newest_valid(folder.path(), note), third);
   EXPECT_EQ(damaged, std::vector<int64_t>{40});
-  test::flip_byte(third.path / "model.safetensors", 100);
+  test::flip_byte(third.path / "state.json", 3);
   damaged.clear();
   EXPECT_EQ(newest_valid(folder.path(), note), second);
   EXPECT_EQ(damaged, (std::vector<int64_t>{40, 30}));
   EXPECT_EQ(newest_valid(folder.path(), note, VerifyDepth::kSizes), third);
   EXPECT_EQ(newest_valid(folder.path()), second) << "with the warning of the default";
   fs::remove(second.path / "MANIFEST.json");
-  fs::resize_file(first.path / "empty.txt", 1);
+  fs::resize_file(first.path / "state.json", 1);
   EXPECT_EQ(newest_valid(folder.path(), nullptr), std::nullopt);
   EXPECT_TRUE(fs::exists(third.path)) << "damaged checkpoints stay";
 }
 
 TEST(ReplaceTest, ADamagedCheckpointOfTheSameStepIsKeptAside) {
   const TempFolder folder("checkpoint");
-  const CheckpointInfo first = save(folder.path(), 3);
-  test::flip_byte(first.path / "model.safetensors", 100);
-  EXPECT_TRUE(is_as_saved(save(folder.path(), 3)));
-  test::flip_byte(first.path / "model.safetensors", 101);
-  EXPECT_TRUE(is_as_saved(save(folder.path(), 3)));
+  const CheckpointInfo first = save_one_file(folder.path(), 3);
+  test::flip_byte(first.path / "state.json", 3);
+  EXPECT_TRUE(verify_checkpoint(save_one_file(folder.path(), 3).path).empty());
+  test::flip_byte(first.path / "state.json", 4);
+  EXPECT_TRUE(verify_checkpoint(save_one_file(folder.path(), 3).path).empty());
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"latest", "step-00000003", "step-00000003.damaged-1",
                                                                "step-00000003.damaged-2"}));
   EXPECT_TRUE(clean_checkpoints(folder.path()).empty());
@@ -280,7 +281,7 @@ TEST(ReplaceTest, ADamagedCheckpointOfTheSameStepIsKeptAside) {
 
 TEST(ReplaceTest, AValidCheckpointOfTheSameStepIsReplaced) {
   const TempFolder folder("checkpoint");
-  static_cast<void>(save(folder.path(), 3));
+  static_cast<void>(save_one_file(folder.path(), 3));
   CheckpointWriter writer(folder.path(), 3);
   writer.add_file("other", "content");
   const CheckpointInfo second = writer.commit();
@@ -296,7 +297,7 @@ std::vector<int64_t> steps_in(const Path& folder) {
 
 TEST(PruneTest, KeepsTheNewestAndTheMultiples) {
   const TempFolder folder("checkpoint");
-  for (const int64_t step : {0, 10, 20, 30, 40, 50, 60}) static_cast<void>(save(folder.path(), step));
+  for (const int64_t step : {0, 10, 20, 30, 40, 50, 60}) static_cast<void>(save_one_file(folder.path(), step));
   EXPECT_TRUE(prune(folder.path(), {.keep_last = 7}).empty());
   const std::vector<CheckpointInfo> deleted = prune(folder.path(), {.keep_last = 3, .keep_every = 20});
   ASSERT_EQ(deleted.size(), 2u);
@@ -311,8 +312,8 @@ TEST(PruneTest, KeepsTheNewestAndTheMultiples) {
 
 TEST(PruneTest, DamagedOnesNeitherCountNorGo) {
   const TempFolder folder("checkpoint");
-  for (const int64_t step : {1, 2, 3, 4, 5}) static_cast<void>(save(folder.path(), step));
-  test::flip_byte(folder / "step-00000005" / "model.safetensors", 50);
+  for (const int64_t step : {1, 2, 3, 4, 5}) static_cast<void>(save_one_file(folder.path(), step));
+  test::flip_byte(folder / "step-00000005" / "state.json", 3);
   fs::remove(folder / "step-00000003" / "MANIFEST.json");
   const std::vector<CheckpointInfo> deleted = prune(folder.path(), {.keep_last = 2});
   ASSERT_EQ(deleted.size(), 1u);
@@ -323,7 +324,7 @@ TEST(PruneTest, DamagedOnesNeitherCountNorGo) {
 
 TEST(CleanTest, RemovesWhatDeadProcessesLeftAndNothingElse) {
   const TempFolder folder("checkpoint");
-  static_cast<void>(save(folder.path(), 1));
+  static_cast<void>(save_one_file(folder.path(), 1));
   std::string dead_tag;
   {
     const pid_t child = gato::test::start_child([] { return ::pause(); });
@@ -353,7 +354,7 @@ TEST(CleanTest, RemovesWhatDeadProcessesLeftAndNothingElse) {
 
 TEST(CleanTest, SettlesAReplacementThatWasCutShort) {
   const TempFolder folder("checkpoint");
-  const CheckpointInfo saved = save(folder.path(), 1);
+  const CheckpointInfo saved = save_one_file(folder.path(), 1);
   fs::rename(saved.path, folder / "step-00000001.replaced");
   EXPECT_TRUE(clean_checkpoints(folder.path()).empty());
   EXPECT_EQ(newest_valid(folder.path()), saved);

@@ -262,6 +262,13 @@ TEST(SummaryTest, TasksWithoutAScoreSayWhy) {
   result = control_result();
   result.rollouts[7].episode_return = std::nan("");
   EXPECT_NE(note_of(result).find("1 of 50 returns are not finite"), std::string::npos);
+  result.rollouts[7].episode_return = 1e308;
+  EXPECT_NE(note_of(result).find("1 of 50 returns"), std::string::npos);
+  EXPECT_EQ(parse_summary(to_json(summarise({result})), "x"), summarise({result}));
+  result = control_result();
+  result.random.mean = std::nextafter(0.0, 1.0);
+  result.expert.mean = 2 * result.random.mean;
+  EXPECT_NE(note_of(result).find("not better than random"), std::string::npos);
   result = control_result();
   result.rollouts.clear();
   EXPECT_NE(note_of(result).find("no rollouts"), std::string::npos);
