@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <ctime>
 #include <map>
 #include <set>
@@ -28,8 +29,8 @@ main{max-width:1080px;margin:0 auto;padding:28px 20px 60px}h1{font-size:26px;mar
 .grid-of{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(310px,1fr))}.chart{margin:0;padding:12px}.chart figcaption{display:flex;gap:12px;flex-wrap:wrap;align-items:baseline;font-size:13px}
 .key{color:var(--soft)}.key i{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:5px}svg{width:100%;height:auto;display:block}
 .grid{stroke:var(--line)}.mark{stroke:#8aa0b3;stroke-dasharray:4 3}.whisker{stroke:#1d2730;stroke-width:1.6}.tick{font-size:11px;fill:var(--soft)}.name,.value{font-size:13px;fill:var(--ink)}
-table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{text-align:right;padding:5px 9px;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:600}
-.cards{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(160px,1fr))}.card{padding:10px;font-size:13px}.card .view{margin:0 auto 8px;border-radius:6px;overflow:hidden;image-rendering:pixelated;background-repeat:no-repeat}
+table{border-collapse:collapse;width:100%;font-size:13px}th,td{text-align:right;padding:5px 7px;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:600}
+.cards{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(215px,1fr))}.card{padding:10px;font-size:13px}.card .view{margin:0 auto 8px;border-radius:6px;overflow:hidden;image-rendering:pixelated;background-repeat:no-repeat}
 .card b{display:block;overflow-wrap:anywhere}.right{color:#237a59}.wrong{color:#b23b25}.card small{color:var(--soft)}details{margin-top:10px}pre{background:#f0f3f6;padding:12px;border-radius:8px;overflow-x:auto;font-size:12.5px}
 )";
 
@@ -130,10 +131,14 @@ std::string learning_curves(const run::RunFolder& run) {
   return out + "</div>";
 }
 
-/// A picture or an animation, drawn at least 128 pixels wide.
+/// A picture or an animation whose longer side is about 190 pixels: small ones are enlarged by whole numbers, so that pixels stay
+/// square.
 std::string view_of(const MediaItem& item, const std::string& png) {
-  const int64_t scale = std::max<int64_t>(1, 128 / std::max(item.frame_width, item.frame_height));
-  const int64_t width = item.frame_width * scale, height = item.frame_height * scale;
+  constexpr double kSide = 190;
+  const double fit = kSide / static_cast<double>(std::max(item.frame_width, item.frame_height));
+  const double scale = fit > 1 ? std::floor(fit) : fit;
+  const auto width = static_cast<int64_t>(std::lround(static_cast<double>(item.frame_width) * scale));
+  const auto height = static_cast<int64_t>(std::lround(static_cast<double>(item.frame_height) * scale));
   const int64_t rows = (item.frames + item.columns - 1) / item.columns;
   return cat("<div class='view' data-frames='", item.frames, "' data-columns='", item.columns, "' data-width='", width, "' data-height='", height,
              "' style='width:", width, "px;height:", height, "px;background-size:", width * item.columns, "px ", height * rows,

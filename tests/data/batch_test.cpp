@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "gato/core/signals.h"
-#include "synthetic.h"
+#include "support/synthetic_data.h"
 
 namespace gato::data {
 namespace {

@@ -7,7 +7,7 @@
 #include <array>
 #include <set>
 
-#include "synthetic.h"
+#include "support/synthetic_data.h"
 
 namespace gato::data {
 namespace {

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <thread>
 
-#include "data/synthetic.h"
+
 #include "gato/checkpoint/checkpoint.h"
 #include "gato/core/log.h"
 #include "gato/core/signals.h"
@@ -14,6 +14,7 @@
 #include "gato/run/run_folder.h"
 #include "gato/train/batch_tensors.h"
 #include "gato/train/trainer.h"
+#include "support/synthetic_data.h"
 
 namespace gato::train {
 namespace {

@@ -1,0 +1,212 @@
+#include "gato/eval/evaluate.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "gato/core/log.h"
+#include "gato/data/tokenize.h"
+#include "gato/env/collect.h"
+#include "gato/episode/shard.h"
+#include "gato/eval/agent.h"
+#include "gato/eval/report.h"
+#include "gato/run/run_folder.h"
+#include "gato/train/trainer.h"
+#include "support/temp_folder.h"
+
+namespace gato::eval {
+namespace {
+
+/// A small run on tasks of every kind, trained for some steps: enough to act validly.
+class SmallRun {
+ public:
+  SmallRun() {
+    log::set_level(log::Level::kError);
+    suite_.name = "small";
+    suite_.tasks = {{.pattern = "control/point_mass", .episodes = 2, .noise = {0.2}, .rollouts = 3},
+                    {.pattern = "grid/go_to", .episodes = 30, .rollouts = 5},
+                    {.pattern = "game/catch", .episodes = 2, .rollouts = 2},
+                    {.pattern = "pictures/question", .episodes = 60, .rollouts = 20}};
+    suite_.texts = {{.name = "text/kjv", .files = {"text/kjv.txt"}, .licence = "Public domain", .separator = "%"}};
+    env::CollectOptions options;
+    options.out = folder_ / "data";
+    options.reference_episodes = 5;
+    env::collect(suite_, options);
+    const auto shards = find();
+    tokenizer::TokenizerTraining training;
+    training.vocabulary_size = 400;
+    training.max_sentences = 200;
+    write_file_atomic(folder_ / "tokenizer.model", tokenizer::train_text_tokenizer(training, data::texts_of(shards)));
+    const auto text = tokenizer::TextTokenizer::load(folder_ / "tokenizer.model");
+    for (const Path& shard : shards) data::tokenize_shard(shard, text);
+
+    train::TrainingConfig config;
+    config.run.dir = run().string();
+    config.tokenizer = {(folder_ / "tokenizer.model").string(), true};
+    config.data.datasets = {(folder_ / "data").string()};
+    config.data.row_tokens = 192;
+    config.data.validation_share = 0.05;
+    config.data.schedule = {{0,
+                             {{.tasks = "*", .share = 1},
+                              {.tasks = "grid/*", .share = 1, .steps = {1, 4, false}},
+                              {.tasks = "text/*", .share = 1, .steps = {1, 1, true}}}}};
+    config.model = {.layers = 2, .width = 32, .heads = 2, .head_dim = 16, .hidden = 64, .patch_channels = 8, .stochastic_depth = 0};
+    config.optimizer = {.learning_rate = 3e-3, .warmup_steps = 5};
+    config.train = {.steps = 30, .batch_rows = 4, .validate_every = 0, .validation_rows = 8, .heldout_tokens = 2000};
+    train::train(config, {"test"});
+  }
+
+  [[nodiscard]] Path run() const { return folder_ / "run"; }
+  [[nodiscard]] const env::Suite& suite() const { return suite_; }
+  [[nodiscard]] Path checkpoint() const { return run() / "checkpoints" / "step-00000030"; }
+
+ private:
+  [[nodiscard]] std::vector<Path> find() const {
+    data::DataConfig config;
+    config.datasets = {(folder_ / "data").string()};
+    return data::find_shards(config);
+  }
+  gato::test::TempFolder folder_;
+  env::Suite suite_;
+};
+
+const SmallRun& small_run() {
+  static const SmallRun run;
+  return run;
+}
+
+TEST(AgentTest, KnowsItsTasksFromTheCheckpointAlone) {
+  const Agent agent(small_run().checkpoint());
+  EXPECT_EQ(agent.step(), 30);
+  ASSERT_NE(agent.trained_task("grid/go_to"), nullptr);
+  EXPECT_EQ(agent.trained_task("grid/go_to")->expert.episodes, 5);
+  EXPECT_EQ(agent.trained_task("grid/unknown"), nullptr);
+  EXPECT_EQ(agent.context_steps("control/point_mass"), 1);
+  EXPECT_EQ(agent.context_steps("grid/go_to"), 4);
+  EXPECT_EQ(agent.context_steps("text/kjv"), 0);
+}
+
+TEST(AgentTest, HeldoutLossStandsBesideAUnigramModelOnTheSameTokens) {
+  const Agent agent(small_run().checkpoint());
+  const auto losses = agent.heldout_losses();
+  ASSERT_EQ(losses.size(), 1u);
+  const auto& loss = losses.at("text/kjv");
+  EXPECT_GT(loss.tokens, 1500);
+  EXPECT_GT(loss.unigram_nats_per_token, 3);
+  EXPECT_LT(loss.unigram_nats_per_token, std::log(400.0));
+  EXPECT_GT(loss.nats_per_token, 1);
+  EXPECT_LT(loss.nats_per_token, std::log(static_cast<double>(agent.vocabulary().size())));
+}
+
+TEST(AgentTest, DamagedCheckpointIsNamed) {
+  const gato::test::TempFolder folder;
+  const Path copy = folder / "step-00000030";
+  std::filesystem::copy(small_run().checkpoint(), copy, std::filesystem::copy_options::recursive);
+  std::string bytes = read_file(copy / "model.safetensors");
+  bytes[bytes.size() - 5] ^= 4;
+  std::filesystem::remove(copy / "model.safetensors");
+  write_file_atomic(copy / "model.safetensors", bytes);
+  try {
+    const Agent agent(copy);
+    FAIL() << "a flipped bit went unnoticed";
+  } catch (const CheckpointError& error) {
+    EXPECT_NE(std::string(error.what()).find("model.safetensors at offset"), std::string::npos) << error.what();
+  }
+}
+
+/// Actions of the policy stay inside what the fields allow, step after step, past the context and the row.
+TEST(ModelPolicyTest, ActionsAreAlwaysInsideTheSpecification) {
+  const Agent agent(small_run().checkpoint());
+  for (const std::string task : {"control/point_mass", "grid/go_to", "game/catch", "pictures/question"}) {
+    for (const env::Decoding decoding : {env::Decoding::kDefault, env::Decoding::kGreedy, env::Decoding::kSample}) {
+      const auto environment = env::make_environment(task);
+      PolicyOptions options;
+      options.decoding = decoding;
+      options.max_text_tokens = 6;
+      const auto policy = make_model_policy(agent, environment->spec(), 1, options);
+      policy->begin_episode(0, 1);
+      episode::StepValues observation = environment->reset(3);
+      for (int step = 0; step < 25; ++step) {
+        const auto actions = policy->act(std::vector<int>{0}, std::vector<episode::StepValues>{observation});
+        const auto& spec = environment->spec().action[0];
+        for (const float value : actions[0][0].continuous) {
+          ASSERT_GE(value, spec.low_of(0));
+          ASSERT_LE(value, spec.high_of(0));
+        }
+        for (const int32_t value : actions[0][0].discrete) ASSERT_LT(value, spec.num_values);
+        const auto result = environment->step(actions[0]);
+        if (result.done()) break;
+        observation = result.observation;
+      }
+    }
+  }
+}
+
+TEST(ModelPolicyTest, OneStepOfContextForgetsThePast) {
+  const Agent agent(small_run().checkpoint());
+  const auto environment = env::make_environment("control/point_mass");
+  const episode::StepValues first = environment->reset(1), second = environment->reset(2);
+  const auto policy = make_model_policy(agent, environment->spec(), 2);
+  policy->begin_episode(0, 7);
+  policy->begin_episode(1, 7);
+  static_cast<void>(policy->act(std::vector<int>{0}, std::vector<episode::StepValues>{first}));
+  // Slot 0 saw another state before, slot 1 did not: with one step of context both act alike.
+  const auto actions = policy->act(std::vector<int>{0, 1}, std::vector<episode::StepValues>{second, second});
+  EXPECT_EQ(actions[0], actions[1]);
+}
+
+TEST(ModelPolicyTest, MoreContextSeesThePast) {
+  const Agent agent(small_run().checkpoint());
+  const auto environment = env::make_environment("grid/go_to");
+  const episode::StepValues first = environment->reset(1), second = environment->reset(2);
+  bool differs = false;
+  for (uint64_t seed = 0; seed < 40 && !differs; ++seed) {
+    const auto policy = make_model_policy(agent, environment->spec(), 2);
+    policy->begin_episode(0, seed);
+    policy->begin_episode(1, seed);
+    for (int i = 0; i < 3; ++i) static_cast<void>(policy->act(std::vector<int>{0, 1}, std::vector<episode::StepValues>{first, second}));
+    const auto actions = policy->act(std::vector<int>{0, 1}, std::vector<episode::StepValues>{second, second});
+    differs = !(actions[0] == actions[1]);
+  }
+  EXPECT_TRUE(differs);
+}
+
+TEST(EvaluateTest, ScoresEveryTaskAndGoesOnWhereItWas) {
+  EvaluateOptions options;
+  options.checkpoint = small_run().run();
+  options.suite = small_run().suite();
+  const EvaluateOutcome outcome = evaluate(options);
+  EXPECT_EQ(outcome.out, run::RunFolder(small_run().run()).results_path(30, "small"));
+  ASSERT_EQ(outcome.summary.tasks.size(), 5u);
+  EXPECT_EQ(outcome.summary.tasks.at("pictures/question").rollouts, 20);
+  EXPECT_TRUE(outcome.summary.tasks.at("control/point_mass").score.has_value());
+  EXPECT_TRUE(outcome.summary.tasks.at("text/kjv").loss.has_value());
+  EXPECT_FALSE(outcome.summary.tasks.at("text/kjv").score.has_value());
+  EXPECT_NE(summary_table(outcome.summary).find("grid/go_to"), std::string::npos);
+
+  // Only what is missing is played again.
+  const auto written = std::filesystem::last_write_time(outcome.out / "control-point_mass.shard-0.json");
+  std::filesystem::remove(outcome.out / "grid-go_to.shard-0.json");
+  const EvaluateOutcome again = evaluate(options);
+  EXPECT_EQ(written, std::filesystem::last_write_time(outcome.out / "control-point_mass.shard-0.json"));
+  EXPECT_EQ(again.summary.tasks.at("grid/go_to"), outcome.summary.tasks.at("grid/go_to"));
+
+  const std::string page = read_file(write_report(small_run().run()));
+  for (const char* part : {"grid/go_to", "data:image/png;base64,", "Learning curves", "unigram model", "right:"}) {
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+  }
+  EXPECT_EQ(page.find("http://"), std::string::npos);
+  EXPECT_EQ(page.find("https://"), std::string::npos);
+}
+
+TEST(EvaluateTest, WrongPlacesAreNamed) {
+  const gato::test::TempFolder folder;
+  EvaluateOptions options;
+  options.suite = small_run().suite();
+  options.checkpoint = folder.path();
+  EXPECT_THROW(evaluate(options), ConfigError);
+  EXPECT_THROW(static_cast<void>(write_report(folder.path())), ConfigError);
+}
+
+}  // namespace
+}  // namespace gato::eval
