@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "gato/core/log.h"
+#include "gato/data/source.h"
 #include "gato/data/tokenize.h"
 #include "gato/env/collect.h"
 #include "gato/episode/shard.h"
