@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/version.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -133,11 +134,13 @@ TrainingOutcome Session::run() {
   loader_ = std::make_unique<data::Loader>(std::make_shared<const data::RowBuilder>(data_.plan, true), state_.next_row,
                                            config_.train.batch_rows, 0, 1, static_cast<int>(config_.data.loader_threads),
                                            config_.data.prefetch_batches);
+  const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
   try {
+    // A stop signal during validation saves before the validation is done: then it comes first now.
+    if (state_.step > 0 && due(config_.train.validate_every) && !validated_before()) validate();
     while (state_.step < config_.train.steps && !out_of_time()) {
       throw_if_stopped("training");
       step(loader_->next());
-      const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
       if (due(config_.train.log_every) || state_.step == config_.train.steps) log_point();
       if (due(config_.train.validate_every) || state_.step == config_.train.steps) validate();
       if (due(config_.train.checkpoint_every)) save();
@@ -149,7 +152,7 @@ TrainingOutcome Session::run() {
                           "; everything is saved, the same command goes on"));
   }
   loader_.reset();
-  if (state_.step == config_.train.steps && last_validated_step_ != state_.step) validate();
+  if (state_.step == config_.train.steps && last_validated_step_ != state_.step && !validated_before()) validate();
   save();
   TrainingOutcome outcome;
   outcome.step = state_.step;
@@ -252,6 +255,11 @@ void Session::log_point() {
   window_start_ = now;
   window_tokens_ = window_steps_ = 0;
   window_waited_ = waited;
+}
+
+bool Session::validated_before() const {
+  const auto losses = run::read_metrics(folder_.metrics_path()).series("validation/loss");
+  return std::any_of(losses.begin(), losses.end(), [&](const auto& point) { return point.first == state_.step; });
 }
 
 void Session::validate() {

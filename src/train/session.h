@@ -58,6 +58,7 @@ class Session {
   void refuse_step(const std::string& why);
   void log_point();
   void validate();
+  [[nodiscard]] bool validated_before() const;
   void save();
   [[nodiscard]] bool out_of_time() const;
 
