@@ -121,8 +121,8 @@ class ColumnFile {
 void check_column(const ColumnFile& file, const format::Column& column, format::ElementType type, bool variable,
                   const std::string& name);
 
-/// Throws when two sections of the columns, each of which check_column has passed, overlap: reading all of a file then costs
-/// no more than its size. Columns of unknown roles are left out.
+/// Throws when two sections of the columns, each of which check_column has passed, overlap: reading all of a file then
+/// costs no more than its size. Columns of unknown roles are left out.
 void check_disjoint(const ColumnFile& file);
 
 /// Rows of equal length.

@@ -6,8 +6,7 @@ namespace gato::model {
 namespace {
 
 void check_range(ConfigProblems& problems, const char* key, int64_t value, int64_t low, int64_t high) {
-  if (value < low || value > high)
-    problems.add(key, cat("must be in [", low, ", ", high, "], is ", value));
+  if (value < low || value > high) problems.add(key, cat("must be in [", low, ", ", high, "], is ", value));
 }
 
 }  // namespace

@@ -2,8 +2,9 @@
 //
 //   <name>_fuzz [--mutations N] FILE-OR-FOLDER...
 //
-// Each file is run as it is, then N times changed: cut short, one byte flipped, one run of bytes overwritten or repeated.
-// The changes depend on the file's bytes alone. The name of the input that was running is printed when the process dies.
+// Each file is run as it is, then N times changed: cut short, one byte flipped, one run of bytes overwritten or
+// repeated. The changes depend on the file's bytes alone. The name of the input that was running is printed when the
+// process dies.
 #include <algorithm>
 #include <csignal>
 #include <cstdint>
@@ -78,8 +79,8 @@ Bytes mutated(const Bytes& original, Random& random) {
       }
       break;
     default:
-      bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(begin), original.begin() + static_cast<std::ptrdiff_t>(begin),
-                   original.end());
+      bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(begin),
+                   original.begin() + static_cast<std::ptrdiff_t>(begin), original.end());
       break;
   }
   return bytes;

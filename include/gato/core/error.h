@@ -31,7 +31,8 @@ class DeviceError : public Error {
   using Error::Error;
 };
 
-/// The operating system refused an operation on a file (full disk, read-only folder, missing file). Programs exit with 1.
+/// The operating system refused an operation on a file (full disk, read-only folder, missing file). Programs exit
+/// with 1.
 class IoError : public Error {
  public:
   IoError(const std::string& message, int error_number) : Error(message), error_number_(error_number) {}
@@ -58,11 +59,11 @@ namespace detail {
 }  // namespace gato
 
 /// Throws ContractError with file, line, condition and the message parts unless `condition` holds. Always on.
-#define GATO_CHECK(condition, ...)                                                                \
-  do {                                                                                            \
-    if (!(condition)) {                                                                           \
-      ::gato::detail::fail_check(__FILE__, __LINE__, #condition, ::gato::cat(__VA_ARGS__));       \
-    }                                                                                             \
+#define GATO_CHECK(condition, ...)                                                          \
+  do {                                                                                      \
+    if (!(condition)) {                                                                     \
+      ::gato::detail::fail_check(__FILE__, __LINE__, #condition, ::gato::cat(__VA_ARGS__)); \
+    }                                                                                       \
   } while (false)
 
 /// GATO_CHECK for our own invariants on hot paths: on only in builds with GATO_DCHECKS.

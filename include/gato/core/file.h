@@ -9,7 +9,8 @@
 #include <string_view>
 #include <vector>
 
-/// Files that survive a kill at any instant. Every function throws IoError with the path, the system's words and a remedy.
+/// Files that survive a kill at any instant. Every function throws IoError with the path, the system's words and a
+/// remedy.
 namespace gato {
 
 using Path = std::filesystem::path;
@@ -25,24 +26,25 @@ using Path = std::filesystem::path;
 /// XXH3-128 of the file's content, read in 1 MiB pieces.
 [[nodiscard]] std::string digest128_of_file(const Path& path);
 
-/// The whole file. More than `max_bytes` is a DataError that names the file and both sizes; nothing is allocated before.
+/// The whole file. More than `max_bytes` is a DataError that names the file and both sizes; nothing is allocated
+/// before.
 [[nodiscard]] std::string read_file(const Path& path, uint64_t max_bytes = uint64_t{1} << 30);
 
-/// Writes `content` to a temporary file beside `path`, fsyncs it, renames it over `path` and fsyncs the folder: after a kill
-/// there is the old file or the new one. Parent folders are made.
+/// Writes `content` to a temporary file beside `path`, fsyncs it, renames it over `path` and fsyncs the folder: after a
+/// kill there is the old file or the new one. Parent folders are made.
 void write_file_atomic(const Path& path, std::string_view content);
 
 /// Appends `line` and a line end with one write(), so that concurrent writers and kills never interleave or split lines
 /// already written. Creates the file and its parent folders. `durable` adds fsync.
 void append_line(const Path& path, std::string_view line, bool durable = false);
 
-void make_folders(const Path& path);                       ///< mkdir -p.
-void fsync_file(const Path& path);                         ///< For files that were written by other means.
-void fsync_folder(const Path& path);                       ///< Makes renames in it durable.
-void rename_durable(const Path& from, const Path& to);     ///< rename(2), then fsync of the parent folder.
+void make_folders(const Path& path);                    ///< mkdir -p.
+void fsync_file(const Path& path);                      ///< For files that were written by other means.
+void fsync_folder(const Path& path);                    ///< Makes renames in it durable.
+void rename_durable(const Path& from, const Path& to);  ///< rename(2), then fsync of the parent folder.
 
-/// Removes the temporary files of atomic writes that killed processes left in `folder` (not in folders below it); those that
-/// are being written, on this machine or another, stay. Returns how many it removed. A missing folder has none.
+/// Removes the temporary files of atomic writes that killed processes left in `folder` (not in folders below it); those
+/// that are being written, on this machine or another, stay. Returns how many it removed. A missing folder has none.
 size_t remove_abandoned_temporaries(const Path& folder);
 
 /// A file open for reading at any offset (pread); const and thread-safe.
@@ -64,7 +66,8 @@ class InputFile {
 };
 
 /// A new file written front to back and committed as a whole. Until commit() the name `path` is not touched; without
-/// commit() the destructor removes the temporary file. Parent folders are made. After an exception only destruction is left.
+/// commit() the destructor removes the temporary file. Parent folders are made. After an exception only destruction is
+/// left.
 class OutputFile {
  public:
   explicit OutputFile(const Path& path);
@@ -86,7 +89,8 @@ class OutputFile {
   std::vector<std::byte> buffer_;
 };
 
-/// A read-only memory mapping of a whole file; for local files that nobody truncates (we replace files, never overwrite).
+/// A read-only memory mapping of a whole file; for local files that nobody truncates (we replace files, never
+/// overwrite).
 class MappedFile {
  public:
   MappedFile() = default;

@@ -19,7 +19,8 @@ void set_level(Level level);
 /// The rank of this process; messages of ranks other than 0 below kWarning are dropped unless `all_ranks`. Default 0.
 void set_rank(int rank, bool all_ranks = false);
 
-/// Additionally appends every message, with time and level, to the file at `path`; throws IoError when it cannot be opened.
+/// Additionally appends every message, with time and level, to the file at `path`; throws IoError when it cannot be
+/// opened.
 void set_file(const std::string& path);
 
 /// Writes one message. `module` is a short tag such as "data". Thread-safe.

@@ -6,8 +6,8 @@
 
 namespace gato {
 
-/// Progress of long work on standard error: a bar redrawn at most ten times a second on a terminal, plain lines at most every
-/// five seconds otherwise. Shows count, share, rate and time left. Thread-safe. `GATO_PROGRESS=off` silences it.
+/// Progress of long work on standard error: a bar redrawn at most ten times a second on a terminal, plain lines at most
+/// every five seconds otherwise. Shows count, share, rate and time left. Thread-safe. `GATO_PROGRESS=off` silences it.
 class Progress {
  public:
   /// `total` 0: unknown. `unit` is a plural noun ("episodes").

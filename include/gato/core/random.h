@@ -25,10 +25,10 @@ class Rng {
 
   [[nodiscard]] uint32_t next_u32();
   [[nodiscard]] uint64_t next_u64();
-  [[nodiscard]] double uniform();                          ///< In [0, 1), 53 bits.
-  [[nodiscard]] double uniform(double low, double high);   ///< In [low, high).
-  [[nodiscard]] int64_t below(int64_t bound);              ///< In [0, bound), without bias; bound > 0.
-  [[nodiscard]] double normal();                           ///< Standard normal (Box-Muller, one value per two uniforms).
+  [[nodiscard]] double uniform();                         ///< In [0, 1), 53 bits.
+  [[nodiscard]] double uniform(double low, double high);  ///< In [low, high).
+  [[nodiscard]] int64_t below(int64_t bound);             ///< In [0, bound), without bias; bound > 0.
+  [[nodiscard]] double normal();                          ///< Standard normal (Box-Muller, one value per two uniforms).
 
   // UniformRandomBitGenerator, for std::shuffle and the like where cross-platform stability does not matter.
   using result_type = uint32_t;
@@ -55,7 +55,7 @@ class Rng {
 /// O(1) expected time and memory, const and thread-safe.
 class KeyedPermutation {
  public:
-  KeyedPermutation(uint64_t size, uint64_t key);  ///< size >= 1.
+  KeyedPermutation(uint64_t size, uint64_t key);            ///< size >= 1.
   [[nodiscard]] uint64_t operator()(uint64_t index) const;  ///< index < size; throws ContractError otherwise.
   [[nodiscard]] uint64_t size() const { return size_; }
 

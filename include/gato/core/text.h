@@ -24,7 +24,8 @@ template <class... Args>
 /// `text` without blanks, tabs and line ends at both sides.
 [[nodiscard]] std::string_view trim(std::string_view text);
 
-/// The candidate nearest to `word` in edit distance, or "" when none is within a third of the word's length (at least 2).
+/// The candidate nearest to `word` in edit distance, or "" when none is within a third of the word's length (at least
+/// 2).
 [[nodiscard]] std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
 /// Whether `text` matches `pattern`, where `*` stands for any run of characters and `?` for one. At most

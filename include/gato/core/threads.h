@@ -12,8 +12,8 @@ namespace gato {
 /// Sets the budget; 0 restores the default. GATO_NUM_THREADS wins over it.
 void set_thread_budget(int threads);
 
-/// Calls body(i) for i in [0, count) on up to `threads` threads (0: the budget), in no order. The first exception ends the rest
-/// (indices not yet begun are skipped) and is rethrown.
+/// Calls body(i) for i in [0, count) on up to `threads` threads (0: the budget), in no order. The first exception ends
+/// the rest (indices not yet begun are skipped) and is rethrown.
 void parallel_for(int64_t count, const std::function<void(int64_t)>& body, int threads = 0);
 
 }  // namespace gato

@@ -3,7 +3,7 @@
 
 namespace gato {
 
-[[nodiscard]] std::string version();            ///< "0.1.0".
-[[nodiscard]] std::string compiler_version();   ///< "g++ 12.2.0".
+[[nodiscard]] std::string version();           ///< "0.1.0".
+[[nodiscard]] std::string compiler_version();  ///< "g++ 12.2.0".
 
 }  // namespace gato

@@ -19,15 +19,16 @@ struct Batch {
   std::vector<int16_t> sources;          ///< Index of the source; -1 at padding.
   std::vector<int64_t> patch_index;      ///< Flat position (row x row_tokens + t) of every patch.
   std::vector<uint8_t> patches;          ///< 768 bytes each: 16 x 16 x 3.
-  std::vector<int32_t> patch_rows, patch_columns;  ///< Drawn inside the patch's interval (training) or its middle (validation).
-  int64_t tokens = 0;                    ///< Tokens that are not padding.
-  int64_t dropped_tokens = 0;            ///< Share of the rows' blocks that fitted no row.
+  std::vector<int32_t> patch_rows,
+      patch_columns;           ///< Drawn inside the patch's interval (training) or its middle (validation).
+  int64_t tokens = 0;          ///< Tokens that are not padding.
+  int64_t dropped_tokens = 0;  ///< Share of the rows' blocks that fitted no row.
   double loss_weight_sum = 0;
   bool operator==(const Batch&) const = default;
 };
 
-/// Builds training rows. Row r depends on (plan, r) alone, so any number of threads and processes get the same bytes. Const and
-/// thread-safe.
+/// Builds training rows. Row r depends on (plan, r) alone, so any number of threads and processes get the same bytes.
+/// Const and thread-safe.
 class RowBuilder {
  public:
   /// `draw_patch_positions`: random inside the interval (training), else the interval's middle.
@@ -42,18 +43,19 @@ class RowBuilder {
   bool draw_patch_positions_;
 };
 
-/// The part of rows [first, first + count) that process `rank` of `world` takes: contiguous, sizes differ by at most one.
+/// The part of rows [first, first + count) that process `rank` of `world` takes: contiguous, sizes differ by at most
+/// one.
 struct RowRange {
   int64_t first = 0, count = 0;
 };
 [[nodiscard]] RowRange rows_of_rank(int64_t first, int64_t count, int rank, int world);
 
-/// Builds batches ahead of the training loop on its own threads. Batch n of the loader holds this rank's part of the rows
-/// [first_row + n x batch_rows, + batch_rows). Used by one thread; destruction stops the threads.
+/// Builds batches ahead of the training loop on its own threads. Batch n of the loader holds this rank's part of the
+/// rows [first_row + n x batch_rows, + batch_rows). Used by one thread; destruction stops the threads.
 class Loader {
  public:
-  Loader(std::shared_ptr<const RowBuilder> builder, int64_t first_row, int64_t batch_rows, int rank, int world, int threads,
-         int64_t prefetch);
+  Loader(std::shared_ptr<const RowBuilder> builder, int64_t first_row, int64_t batch_rows, int rank, int world,
+         int threads, int64_t prefetch);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;

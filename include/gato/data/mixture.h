@@ -7,8 +7,8 @@
 
 namespace gato::data {
 
-/// Length of a training window in steps: `1`, `[1, 4]` (drawn per window) or `row` (as many as fit a row). For documents the
-/// unit is a token and `row` is the only sensible value.
+/// Length of a training window in steps: `1`, `[1, 4]` (drawn per window) or `row` (as many as fit a row). For
+/// documents the unit is a token and `row` is the only sensible value.
 struct WindowSteps {
   int64_t low = 1, high = 1;
   bool row = false;  ///< Then low and high are ignored.
@@ -17,16 +17,16 @@ struct WindowSteps {
 bool parse_config_value(const ConfigNode& node, WindowSteps& value, std::string& expected);
 std::string config_value_yaml(const WindowSteps& value);
 
-/// How the tasks that match one pattern are mixed in. A task belongs to the last entry that matches it; the entry's share is
-/// divided equally among its tasks.
+/// How the tasks that match one pattern are mixed in. A task belongs to the last entry that matches it; the entry's
+/// share is divided equally among its tasks.
 struct MixtureEntry {
-  std::string tasks;              ///< Pattern of task ids.
-  double share = 1;               ///< Share of tokens, relative to the other entries; 0 leaves the tasks out.
-  WindowSteps steps = {};         ///< Window length.
-  double loss_weight = 1;         ///< Multiplies the loss of every label.
-  double observed_text_loss = 0;  ///< Loss weight of text observed inside episodes, relative to a label's.
-  double observed_value_loss = 0; ///< Loss weight of observed discrete and continuous tokens, relative to a label's.
-  double prompt_probability = 0;  ///< Share of sequences with a demonstration in front (paper: 0.25).
+  std::string tasks;               ///< Pattern of task ids.
+  double share = 1;                ///< Share of tokens, relative to the other entries; 0 leaves the tasks out.
+  WindowSteps steps = {};          ///< Window length.
+  double loss_weight = 1;          ///< Multiplies the loss of every label.
+  double observed_text_loss = 0;   ///< Loss weight of text observed inside episodes, relative to a label's.
+  double observed_value_loss = 0;  ///< Loss weight of observed discrete and continuous tokens, relative to a label's.
+  double prompt_probability = 0;   ///< Share of sequences with a demonstration in front (paper: 0.25).
 };
 GATO_CONFIG(MixtureEntry, GATO_FIELD(tasks, "Pattern of task ids; the last entry that matches a task holds for it."),
             GATO_FIELD(share, "Share of tokens, relative to the other entries."),
@@ -47,17 +47,17 @@ GATO_CONFIG(MixturePhase, GATO_FIELD(first_row, "Row from which the mixture hold
 
 /// How training rows are made (design.md section 7).
 struct DataConfig {
-  std::vector<std::string> datasets;        ///< Folders (or shard files); a folder of data set folders counts as all of them.
+  std::vector<std::string> datasets;  ///< Folders (or shard files); a folder of data set folders counts as all of them.
   int64_t row_tokens = 1024;
   std::vector<MixturePhase> schedule;
-  double validation_share = 0.02;           ///< Of the episodes, by a hash of their ids.
-  double label_weight_power = 0.5;          ///< Weight of a label = (tokens per label of its source) ^ this.
-  double prompt_tokens_share = 0.5;         ///< Longest prompt, as a share of the row.
-  double prompt_from_end = 0.5;             ///< Share of prompts taken from the end of their episode.
-  bool prompt_loss = false;                 ///< Whether actions inside a prompt carry loss.
-  int64_t shuffle_shards = 8;               ///< Shards whose windows are shuffled together.
-  int64_t loader_threads = 1;               ///< Threads that build rows ahead; rows do not depend on it.
-  int64_t prefetch_batches = 4;             ///< Batches built ahead.
+  double validation_share = 0.02;    ///< Of the episodes, by a hash of their ids.
+  double label_weight_power = 0.5;   ///< Weight of a label = (tokens per label of its source) ^ this.
+  double prompt_tokens_share = 0.5;  ///< Longest prompt, as a share of the row.
+  double prompt_from_end = 0.5;      ///< Share of prompts taken from the end of their episode.
+  bool prompt_loss = false;          ///< Whether actions inside a prompt carry loss.
+  int64_t shuffle_shards = 8;        ///< Shards whose windows are shuffled together.
+  int64_t loader_threads = 1;        ///< Threads that build rows ahead; rows do not depend on it.
+  int64_t prefetch_batches = 4;      ///< Batches built ahead.
 };
 GATO_CONFIG(DataConfig, GATO_FIELD(datasets, "Folders of shards, or folders of such folders."),
             GATO_FIELD(row_tokens, "Tokens per row."), GATO_FIELD(schedule, "Mixtures by first row."),

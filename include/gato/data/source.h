@@ -21,14 +21,15 @@ struct Window {
   bool operator==(const Window&) const = default;
 };
 
-/// One task of one data set: its episodes, their token counts, and windows of them as token sequences. Const and thread-safe.
+/// One task of one data set: its episodes, their token counts, and windows of them as token sequences. Const and
+/// thread-safe.
 class Source {
  public:
   /// One shard that holds episodes of the task.
   struct Shard {
     std::shared_ptr<const episode::ShardReader> reader;
     std::shared_ptr<const episode::TokenColumnsReader> tokens;  ///< Null where the task has no text.
-    int task = 0;  ///< Index of the task inside the shard.
+    int task = 0;                                               ///< Index of the task inside the shard.
   };
 
   Source(std::string dataset, std::vector<Shard> shards, const tokenizer::Vocabulary& vocabulary,
@@ -73,12 +74,13 @@ class Source {
   int64_t total_tokens_ = 0, total_labels_ = 0, max_step_tokens_ = 0;
 };
 
-/// Every source of the data sets of a configuration, training or validation side; sources without episodes are left out.
-/// Throws ConfigError for missing data sets (naming the command that makes them), DataError for damaged shards and for token
-/// columns that are missing or belong to another tokenizer (naming the command that makes them).
+/// Every source of the data sets of a configuration, training or validation side; sources without episodes are left
+/// out. Throws ConfigError for missing data sets (naming the command that makes them), DataError for damaged shards and
+/// for token columns that are missing or belong to another tokenizer (naming the command that makes them).
 [[nodiscard]] std::vector<std::shared_ptr<const Source>> open_sources(const DataConfig& config,
                                                                       const tokenizer::Vocabulary& vocabulary,
-                                                                      const tokenizer::TextTokenizer* text, Split split);
+                                                                      const tokenizer::TextTokenizer* text,
+                                                                      Split split);
 
 /// All shard files of the data sets of a configuration, in a stable order.
 [[nodiscard]] std::vector<Path> find_shards(const DataConfig& config);

@@ -23,8 +23,8 @@ struct ImageLimits {
 [[nodiscard]] std::string encode_png(const Image& image);
 [[nodiscard]] std::string encode_jpeg(const Image& image, int quality = 95);
 
-/// PNG or JPEG by its signature, converted to RGB (grey is repeated, alpha dropped). Throws DataError naming `origin` for
-/// anything malformed, truncated or over the limits; sizes are checked before memory is taken.
+/// PNG or JPEG by its signature, converted to RGB (grey is repeated, alpha dropped). Throws DataError naming `origin`
+/// for anything malformed, truncated or over the limits; sizes are checked before memory is taken.
 [[nodiscard]] Image decode_image(std::span<const std::byte> bytes, const std::string& origin, ImageLimits limits = {});
 
 }  // namespace gato::episode

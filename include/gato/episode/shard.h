@@ -13,23 +13,23 @@ namespace gato::episode {
 
 /// What a data set says about itself in every shard's footer.
 struct DatasetInfo {
-  std::string name;         ///< Its id: randomness is keyed by it, so renaming a data set changes the order of its samples.
+  std::string name;  ///< Its id: randomness is keyed by it, so renaming a data set changes the order of its samples.
   std::string description;
   std::string licence;
-  std::string created_by;   ///< Program, version and arguments.
+  std::string created_by;  ///< Program, version and arguments.
 };
 
 /// One row of the fixed-width, memory-mapped episode index.
 struct EpisodeIndexEntry {
-  uint64_t split_hash;   ///< split_hash(id).
-  uint64_t first_step;   ///< In the columns of its task.
+  uint64_t split_hash;  ///< split_hash(id).
+  uint64_t first_step;  ///< In the columns of its task.
   uint64_t seed;
   uint32_t num_steps;
-  uint32_t task;         ///< Index into tasks().
+  uint32_t task;  ///< Index into tasks().
   float total_return;
-  uint32_t source_agent; ///< Index into source_agents().
-  uint32_t flags;        ///< EpisodeFlags.
-  uint32_t reserved;     ///< 0.
+  uint32_t source_agent;  ///< Index into source_agents().
+  uint32_t flags;         ///< EpisodeFlags.
+  uint32_t reserved;      ///< 0.
 };
 static_assert(sizeof(EpisodeIndexEntry) == 48);
 
@@ -53,8 +53,8 @@ class ShardWriter {
 
   void add(int task, const Episode& episode);  ///< Checks it (check_episode), then buffers its columns.
   [[nodiscard]] int64_t num_episodes() const;
-  [[nodiscard]] uint64_t bytes() const;        ///< Bytes of column data so far.
-  void finish();                               ///< Writes columns, index and footer, and commits. Call once.
+  [[nodiscard]] uint64_t bytes() const;  ///< Bytes of column data so far.
+  void finish();                         ///< Writes columns, index and footer, and commits. Call once.
 
  private:
   struct State;
@@ -77,11 +77,12 @@ struct ColumnSize {
 
 enum class Group : uint8_t { kObservation = 0, kAction = 1, kLabel = 2 };
 
-/// Reads a shard of which any window of steps touches its own blocks only. Every 64 KiB block's CRC-32C is checked the first
-/// time it is touched. Const and thread-safe. A damaged block is a DataError naming file and offset.
+/// Reads a shard of which any window of steps touches its own blocks only. Every 64 KiB block's CRC-32C is checked the
+/// first time it is touched. Const and thread-safe. A damaged block is a DataError naming file and offset.
 class ShardReader {
  public:
-  /// Throws DataError for a file that is not a complete shard (truncated, unfinished, bad footer), IoError when unreadable.
+  /// Throws DataError for a file that is not a complete shard (truncated, unfinished, bad footer), IoError when
+  /// unreadable.
   explicit ShardReader(const Path& path);
   ~ShardReader();
   ShardReader(ShardReader&&) noexcept;
@@ -92,14 +93,16 @@ class ShardReader {
   [[nodiscard]] const std::vector<TaskSpec>& tasks() const;
   [[nodiscard]] const std::vector<std::string>& source_agents() const;
   [[nodiscard]] std::span<const EpisodeIndexEntry> index() const;
-  [[nodiscard]] std::string fingerprint() const;  ///< 32 hex digits that change when any content changes (from the footer).
+  [[nodiscard]] std::string fingerprint()
+      const;  ///< 32 hex digits that change when any content changes (from the footer).
 
   /// Steps [first_step, first_step + num_steps) of an episode, images decoded; num_steps < 0: to the end.
   [[nodiscard]] Episode read(int64_t episode, int64_t first_step = 0, int64_t num_steps = -1) const;
   [[nodiscard]] std::string episode_id(int64_t episode) const;
 
   /// Rows of a fixed-size field without copying: steps [first_step, +num_steps) counted in the columns of `task`
-  /// (EpisodeIndexEntry::first_step + step). Shape steps x num_elements. For kLabel of a task without labels: the actions.
+  /// (EpisodeIndexEntry::first_step + step). Shape steps x num_elements. For kLabel of a task without labels: the
+  /// actions.
   [[nodiscard]] std::span<const float> continuous(int task, Group group, int field, uint64_t first_step,
                                                   uint64_t num_steps) const;
   /// Discrete values are stored as uint16.
@@ -109,12 +112,12 @@ class ShardReader {
   [[nodiscard]] std::string_view text(int task, Group group, int field, uint64_t step) const;
   [[nodiscard]] std::span<const std::byte> encoded_image(int task, Group group, int field, uint64_t step) const;
   [[nodiscard]] bool has_labels(int task) const;
-  [[nodiscard]] uint64_t num_steps(int task) const;  ///< Over all its episodes.
+  [[nodiscard]] uint64_t num_steps(int task) const;                   ///< Over all its episodes.
   [[nodiscard]] const std::vector<ColumnSize>& column_sizes() const;  ///< In the order of the file.
   [[nodiscard]] uint64_t file_bytes() const;
 
-  /// Reads everything and lists every damaged block, and where no block is damaged every wrong offset table and split hash
-  /// (empty: the file is whole).
+  /// Reads everything and lists every damaged block, and where no block is damaged every wrong offset table and split
+  /// hash (empty: the file is whole).
   [[nodiscard]] std::vector<ShardDamage> verify() const;
 
  private:
@@ -122,13 +125,14 @@ class ShardReader {
   std::unique_ptr<State> state_;
 };
 
-/// Per-step token counts and, for text, the tokens themselves, made by one text tokenizer for one shard; stored beside it as
+/// Per-step token counts and, for text, the tokens themselves, made by one text tokenizer for one shard; stored beside
+/// it as
 /// `<shard>.tokens` and bound to both by their fingerprints.
 struct TokenColumns {
-  std::string tokenizer_digest;   ///< Of the SentencePiece model file.
+  std::string tokenizer_digest;  ///< Of the SentencePiece model file.
   std::string shard_fingerprint;
-  /// One per task: for every text field in the order (observation fields, action fields) of the spec, the offsets of each
-  /// step's tokens (steps + 1 entries) into `tokens`.
+  /// One per task: for every text field in the order (observation fields, action fields) of the spec, the offsets of
+  /// each step's tokens (steps + 1 entries) into `tokens`.
   struct Field {
     Group group = Group::kObservation;
     int field = 0;
@@ -160,8 +164,8 @@ class TokenColumnsReader {
     uint64_t num_tokens = 0;
   };
   [[nodiscard]] const std::vector<FieldKey>& fields() const;
-  /// Where the tokens of steps [first_step, first_step + num_steps) begin, and where those of the last one end: num_steps + 1
-  /// rising numbers, whose differences are the steps' token counts. Touches no token.
+  /// Where the tokens of steps [first_step, first_step + num_steps) begin, and where those of the last one end:
+  /// num_steps + 1 rising numbers, whose differences are the steps' token counts. Touches no token.
   [[nodiscard]] std::span<const uint64_t> offsets(int task, Group group, int field, uint64_t first_step,
                                                   uint64_t num_steps) const;
   /// Tokens of one step's text field.
@@ -176,10 +180,11 @@ class TokenColumnsReader {
 /// Writes a data set as a folder of shards `<name with / as ->-00000.gato` of about `shard_bytes` each.
 class DatasetWriter {
  public:
-  DatasetWriter(const Path& folder, DatasetInfo info, std::vector<TaskSpec> tasks, uint64_t shard_bytes = uint64_t{256} << 20);
+  DatasetWriter(const Path& folder, DatasetInfo info, std::vector<TaskSpec> tasks,
+                uint64_t shard_bytes = uint64_t{256} << 20);
   ~DatasetWriter();
   void add(int task, const Episode& episode);
-  void finish();  ///< Commits the last shard.
+  void finish();                                          ///< Commits the last shard.
   [[nodiscard]] const std::vector<Path>& shards() const;  ///< Committed so far.
 
  private:
@@ -187,7 +192,8 @@ class DatasetWriter {
   std::unique_ptr<State> state_;
 };
 
-/// The shards of a folder (or one shard file) in name order, temporary files passed over. ConfigError when there are none.
+/// The shards of a folder (or one shard file) in name order, temporary files passed over. ConfigError when there are
+/// none.
 [[nodiscard]] std::vector<Path> list_shards(const Path& folder_or_file);
 
 }  // namespace gato::episode

@@ -19,16 +19,17 @@ enum class ImageCodec : uint8_t { kPng = 0, kJpeg = 1 };
 struct FieldSpec {
   std::string name;  ///< Unique inside its group; canonical order sorts by it.
   Modality modality = Modality::kContinuous;
-  /// Continuous and discrete: shape of one value, row-major, {} for a scalar. Image: {height, width, 3}, 0 where a size varies.
-  /// Text: empty.
+  /// Continuous and discrete: shape of one value, row-major, {} for a scalar. Image: {height, width, 3}, 0 where a size
+  /// varies. Text: empty.
   std::vector<int64_t> shape;
   int64_t num_values = 0;  ///< Discrete: values are in [0, num_values), 1 <= num_values <= 1024.
-  /// Continuous: bounds, one per element or one for all. Required for actions (low < high); for observations they inform only.
+  /// Continuous: bounds, one per element or one for all. Required for actions (low < high); for observations they
+  /// inform only.
   std::vector<float> low, high;
   ImageCodec codec = ImageCodec::kPng;  ///< Images: how shards store them.
   std::string unit;                     ///< Continuous: unit for people, such as "N m"; "" when there is none.
 
-  [[nodiscard]] int64_t num_elements() const;     ///< Product of `shape`; 1 for a scalar. Not for text and images.
+  [[nodiscard]] int64_t num_elements() const;          ///< Product of `shape`; 1 for a scalar. Not for text and images.
   [[nodiscard]] float low_of(int64_t element) const;   ///< Bound of one element; -1 when none is given.
   [[nodiscard]] float high_of(int64_t element) const;  ///< Bound of one element; +1 when none is given.
   bool operator==(const FieldSpec&) const = default;
@@ -56,20 +57,21 @@ struct TaskSpec {
   std::vector<FieldSpec> observation;
   std::vector<FieldSpec> action;  ///< A document has no observation and one text action.
   Scoring scoring = Scoring::kReturn;
-  bool partial_view = false;   ///< The observation hides state: discrete actions are then sampled by default.
-  int64_t max_steps = 0;       ///< Episodes are truncated here; 0: unknown.
-  ReturnRecord expert, random; ///< Reference scores; `episodes` 0 while unmeasured.
-  std::string licence;         ///< Of the data, SPDX identifier or a sentence; "" for generated data.
+  bool partial_view = false;    ///< The observation hides state: discrete actions are then sampled by default.
+  int64_t max_steps = 0;        ///< Episodes are truncated here; 0: unknown.
+  ReturnRecord expert, random;  ///< Reference scores; `episodes` 0 while unmeasured.
+  std::string licence;          ///< Of the data, SPDX identifier or a sentence; "" for generated data.
 
   [[nodiscard]] std::string domain() const;  ///< The part of `id` before the first '/'.
   bool operator==(const TaskSpec&) const = default;
 };
 
-/// Throws ConfigError naming task and field for: an empty or malformed id, duplicate names, bad shapes, num_values or bounds.
+/// Throws ConfigError naming task and field for: an empty or malformed id, duplicate names, bad shapes, num_values or
+/// bounds.
 void check_task_spec(const TaskSpec& spec);
 
-/// Indices of `fields` in canonical order: text, image, then discrete and continuous together; sorted by name inside each
-/// group (paper section 2.1; design.md section 6).
+/// Indices of `fields` in canonical order: text, image, then discrete and continuous together; sorted by name inside
+/// each group (paper section 2.1; design.md section 6).
 [[nodiscard]] std::vector<int> canonical_order(const std::vector<FieldSpec>& fields);
 
 }  // namespace gato::episode

@@ -14,8 +14,8 @@
 
 namespace gato::eval {
 
-/// A trained model with its tokenizers and what it knows of its tasks, read from one checkpoint folder and nothing else. Const and
-/// thread-safe after construction.
+/// A trained model with its tokenizers and what it knows of its tasks, read from one checkpoint folder and nothing
+/// else. Const and thread-safe after construction.
 class Agent {
  public:
   /// Verifies the checkpoint's files against its manifest. Throws CheckpointError naming what is damaged or missing.
@@ -30,12 +30,14 @@ class Agent {
   /// Null for models trained without text.
   [[nodiscard]] const tokenizer::TextTokenizer* text() const { return text_ ? &*text_ : nullptr; }
   [[nodiscard]] int64_t row_tokens() const { return row_tokens_; }
-  /// Specification of a task as it was trained, with expert and random returns; null for tasks that were not in the data.
+  /// Specification of a task as it was trained, with expert and random returns; null for tasks that were not in the
+  /// data.
   [[nodiscard]] const episode::TaskSpec* trained_task(const std::string& id) const;
   /// Steps of context the task was trained with (the upper bound of its window); 0: as many as a row holds.
   [[nodiscard]] int64_t context_steps(const std::string& task) const;
 
-  /// Mean loss of held-out documents of a text task that the checkpoint carries, beside a unigram model's on the same tokens.
+  /// Mean loss of held-out documents of a text task that the checkpoint carries, beside a unigram model's on the same
+  /// tokens.
   struct HeldoutLoss {
     double nats_per_token = 0, unigram_nats_per_token = 0;
     int64_t tokens = 0;
@@ -53,17 +55,17 @@ class Agent {
 };
 
 struct PolicyOptions {
-  env::Decoding decoding = env::Decoding::kDefault;  ///< kDefault: mean for continuous, greedy for discrete and text, sampled
-                                                     ///< for discrete fields of tasks with a partial view.
+  env::Decoding decoding = env::Decoding::kDefault;  ///< kDefault: mean for continuous, greedy for discrete and text,
+                                                     ///< sampled for discrete fields of tasks with a partial view.
   double temperature = 1;
-  int64_t context_steps = -1;     ///< -1: as the task was trained; 0: as many as a row holds.
-  int64_t max_text_tokens = 64;   ///< Longest text action.
+  int64_t context_steps = -1;    ///< -1: as the task was trained; 0: as many as a row holds.
+  int64_t max_text_tokens = 64;  ///< Longest text action.
 };
 
-/// The agent as a policy for `slots` environments of one task: one batched forward pass per token for all slots that act. The
-/// context is the last steps of each slot's episode, at most `context_steps` and at most a row; choices are restricted to what
-/// each field allows. The agent must outlive it. One thread.
-[[nodiscard]] std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, const episode::TaskSpec& task, int slots,
-                                                             const PolicyOptions& options = {});
+/// The agent as a policy for `slots` environments of one task: one batched forward pass per token for all slots that
+/// act. The context is the last steps of each slot's episode, at most `context_steps` and at most a row; choices are
+/// restricted to what each field allows. The agent must outlive it. One thread.
+[[nodiscard]] std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, const episode::TaskSpec& task,
+                                                             int slots, const PolicyOptions& options = {});
 
 }  // namespace gato::eval

@@ -10,15 +10,15 @@
 namespace gato::eval {
 
 struct EvaluateOptions {
-  Path checkpoint;                 ///< A checkpoint folder, or a run folder (its newest valid checkpoint is taken).
+  Path checkpoint;  ///< A checkpoint folder, or a run folder (its newest valid checkpoint is taken).
   env::Suite suite;
-  Path out;                        ///< Folder of the results; empty: eval/results/step-N@SUITE of the checkpoint's run folder.
-  uint64_t seed = 0;               ///< Of the rollouts.
-  int64_t rollouts = 0;            ///< Overrides the suite's numbers when > 0.
-  int slots = 64;                  ///< Environments that share a forward pass.
+  Path out;              ///< Folder of the results; empty: eval/results/step-N@SUITE of the checkpoint's run folder.
+  uint64_t seed = 0;     ///< Of the rollouts.
+  int64_t rollouts = 0;  ///< Overrides the suite's numbers when > 0.
+  int slots = 64;        ///< Environments that share a forward pass.
   std::vector<std::string> tasks;  ///< Patterns that narrow the suite; empty: all of it.
-  int record_episodes = 1;         ///< Episodes per task whose frames are kept for the report (pictures: 8 times as many).
-  bool again = false;              ///< Whether tasks that already have a result are played again.
+  int record_episodes = 1;  ///< Episodes per task whose frames are kept for the report (pictures: 8 times as many).
+  bool again = false;       ///< Whether tasks that already have a result are played again.
 };
 
 struct EvaluateOutcome {
@@ -27,7 +27,8 @@ struct EvaluateOutcome {
 };
 
 /// Plays every task of the suite with the checkpoint's agent, and writes one result per task, media for the report and
-/// summary.json. Finished tasks are kept, so the same call goes on after an interruption. Shows progress; polls stop_requested().
+/// summary.json. Finished tasks are kept, so the same call goes on after an interruption. Shows progress; polls
+/// stop_requested().
 EvaluateOutcome evaluate(const EvaluateOptions& options);
 
 /// The summary as a table for a terminal.

@@ -4,7 +4,8 @@
 
 namespace gato::train {
 
-/// A batch, or some rows of it, as the model takes it. The input's tensors are views of the batch, which must outlive them.
+/// A batch, or some rows of it, as the model takes it. The input's tensors are views of the batch, which must outlive
+/// them.
 struct BatchTensors {
   model::ModelInput input;
   model::LossInput loss;

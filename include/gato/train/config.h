@@ -17,8 +17,8 @@ struct OptimizerConfig {
   double beta_1 = 0.9;
   double beta_2 = 0.95;
   double epsilon = 1e-8;
-  double weight_decay = 0.1;     ///< Not on biases, norms and position tables.
-  double clip_norm = 1.0;        ///< Largest norm of the gradient; 0: no clipping.
+  double weight_decay = 0.1;  ///< Not on biases, norms and position tables.
+  double clip_norm = 1.0;     ///< Largest norm of the gradient; 0: no clipping.
 };
 GATO_CONFIG(OptimizerConfig, GATO_FIELD(learning_rate, "Learning rate at the end of the warm-up."),
             GATO_FIELD(final_share, "Learning rate at the last step, as a share of the largest."),
@@ -31,28 +31,31 @@ void validate_config(const OptimizerConfig& config, ConfigProblems& problems);
 /// The training loop.
 struct LoopConfig {
   int64_t steps = 1000000;
-  int64_t batch_rows = 512;          ///< Rows per step, over all processes.
-  int64_t micro_batch_rows = 0;      ///< Rows per forward pass; 0: all rows of the process. Gradients are accumulated.
-  int64_t seed = 0;                  ///< Of parameters, data order and stochastic depth.
-  double soft_target_bins = 0;       ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
-  int64_t log_every = 100;           ///< Steps between lines on the console and points in metrics.jsonl.
-  int64_t validate_every = 1000;     ///< Steps between validations; 0: only at the end.
+  int64_t batch_rows = 512;       ///< Rows per step, over all processes.
+  int64_t micro_batch_rows = 0;   ///< Rows per forward pass; 0: all rows of the process. Gradients are accumulated.
+  int64_t seed = 0;               ///< Of parameters, data order and stochastic depth.
+  double soft_target_bins = 0;    ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
+  int64_t log_every = 100;        ///< Steps between lines on the console and points in metrics.jsonl.
+  int64_t validate_every = 1000;  ///< Steps between validations; 0: only at the end.
   int64_t validation_rows = 64;
-  int64_t checkpoint_every = 1000;   ///< Steps between checkpoints; one is always saved at the end and on a stop signal.
-  int64_t keep_checkpoints = 3;      ///< Newest checkpoints kept; at least 2.
-  int64_t keep_every = 0;            ///< Also every checkpoint whose step is divisible by this; 0: none.
-  double max_minutes = 0;            ///< Save and stop (exit code 75) after this time; 0: no limit.
-  int64_t threads = 0;               ///< Threads of the process; 0: GATO_NUM_THREADS or all processors.
+  int64_t checkpoint_every = 1000;  ///< Steps between checkpoints; one is always saved at the end and on a stop signal.
+  int64_t keep_checkpoints = 3;     ///< Newest checkpoints kept; at least 2.
+  int64_t keep_every = 0;           ///< Also every checkpoint whose step is divisible by this; 0: none.
+  double max_minutes = 0;           ///< Save and stop (exit code 75) after this time; 0: no limit.
+  int64_t threads = 0;              ///< Threads of the process; 0: GATO_NUM_THREADS or all processors.
   int64_t demonstration_steps = 64;  ///< Steps of demonstrations per task kept in checkpoints.
   int64_t heldout_tokens = 20000;    ///< Tokens of held-out documents per text task kept in checkpoints.
 };
-GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."), GATO_FIELD(batch_rows, "Rows per update, over all processes."),
+GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
+            GATO_FIELD(batch_rows, "Rows per update, over all processes."),
             GATO_FIELD(micro_batch_rows, "Rows per forward pass; 0: all rows of the process."),
             GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),
-            GATO_FIELD(soft_target_bins, "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),
+            GATO_FIELD(soft_target_bins,
+                       "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),
             GATO_FIELD(log_every, "Steps between lines on the console and points in metrics.jsonl."),
             GATO_FIELD(validate_every, "Steps between validations; 0: only at the end."),
-            GATO_FIELD(validation_rows, "Rows per validation."), GATO_FIELD(checkpoint_every, "Steps between checkpoints."),
+            GATO_FIELD(validation_rows, "Rows per validation."),
+            GATO_FIELD(checkpoint_every, "Steps between checkpoints."),
             GATO_FIELD(keep_checkpoints, "Newest checkpoints kept; at least 2."),
             GATO_FIELD(keep_every, "Also keep every checkpoint whose step is divisible by this; 0: none."),
             GATO_FIELD(max_minutes, "Save and stop with exit code 75 after this time; 0: no limit."),
@@ -75,10 +78,12 @@ struct TrainingConfig {
   OptimizerConfig optimizer;
   LoopConfig train;
 };
-GATO_CONFIG(TrainingConfig, GATO_FIELD(run, "The run folder."), GATO_FIELD(tokenizer, "Tokens."), GATO_FIELD(data, "Training rows."),
-            GATO_FIELD(model, "The transformer."), GATO_FIELD(optimizer, "AdamW."), GATO_FIELD(train, "The training loop."))
+GATO_CONFIG(TrainingConfig, GATO_FIELD(run, "The run folder."), GATO_FIELD(tokenizer, "Tokens."),
+            GATO_FIELD(data, "Training rows."), GATO_FIELD(model, "The transformer."), GATO_FIELD(optimizer, "AdamW."),
+            GATO_FIELD(train, "The training loop."))
 
-/// Learning rate of update `step` (from 1): linear from 1e-7 over the warm-up, then cosine to final_share at the last step.
+/// Learning rate of update `step` (from 1): linear from 1e-7 over the warm-up, then cosine to final_share at the last
+/// step.
 [[nodiscard]] double learning_rate(const OptimizerConfig& config, int64_t step, int64_t steps);
 
 }  // namespace gato::train
