@@ -23,11 +23,13 @@ int main(int argc, char** argv) {
   data.schedule = {{0, {{.tasks = "*"}}}};
   const auto sources = gato::data::open_sources(data, vocabulary, &text, gato::data::Split::kTraining);
   const auto plan = std::make_shared<const gato::data::RowPlan>(data, sources, kSeed);
-  gato::data::Loader loader(std::make_shared<const gato::data::RowBuilder>(plan, true), /*first_row=*/0, /*batch_rows=*/4, /*rank=*/0,
+  gato::data::Loader loader(std::make_shared<const gato::data::RowBuilder>(plan, true), /*first_row=*/0,
+                            /*batch_rows=*/4, /*rank=*/0,
                             /*world=*/1, /*threads=*/1, /*prefetch=*/4);
 
   // Model and optimizer state: flat buffers.
-  gato::model::ModelConfig config{.layers = 2, .width = 64, .heads = 2, .head_dim = 32, .hidden = 256, .patch_channels = 8};
+  gato::model::ModelConfig config{
+      .layers = 2, .width = 64, .heads = 2, .head_dim = 32, .hidden = 256, .patch_channels = 8};
   gato::model::Model model(config, {vocabulary.size(), vocabulary.first_bin(), gato::tokenizer::kNumBins}, kSeed);
   const at::Tensor first_moment = at::zeros_like(model.store().values());
   const at::Tensor second_moment = at::zeros_like(model.store().values());
@@ -38,7 +40,8 @@ int main(int argc, char** argv) {
     const gato::data::Batch batch = loader.next();
     const auto tensors = gato::train::batch_tensors(batch, 0, batch.rows);
     model.store().zero_gradients();
-    const auto result = model.loss(tensors.input, tensors.loss, {.training = true, .seed = kSeed, .step = step, .first_row = batch.first_row});
+    const auto result = model.loss(tensors.input, tensors.loss,
+                                   {.training = true, .seed = kSeed, .step = step, .first_row = batch.first_row});
     model.backward(result.loss);
     const double norm = std::sqrt(gato::kernels::squared_norm(model.store().gradients())) / tensors.weight_sum;
     gato::kernels::AdamWStep update;
@@ -46,9 +49,11 @@ int main(int argc, char** argv) {
     update.weight_decay = 0.05;
     update.step = step;
     update.grad_scale = std::min(1.0, 1.0 / norm) / tensors.weight_sum;  // mean loss, gradient clipped to norm 1
-    gato::kernels::adamw_step(model.store().values(), model.store().gradients(), first_moment, second_moment, spans, update);
+    gato::kernels::adamw_step(model.store().values(), model.store().gradients(), first_moment, second_moment, spans,
+                              update);
     if (step % 20 == 0 || step == 1) {
-      std::cout << "step " << step << "  loss " << result.loss.item<double>() / tensors.weight_sum << "  gradient norm " << norm << "\n";
+      std::cout << "step " << step << "  loss " << result.loss.item<double>() / tensors.weight_sum << "  gradient norm "
+                << norm << "\n";
     }
   }
   gato::checkpoint::write_safetensors("model.safetensors", model.store().export_tensors());
