@@ -40,7 +40,6 @@ class Boat : public env::Environment {
     action[0].continuous = {static_cast<float>(std::clamp(-2 * position_ - 3 * velocity_, -1.0, 1.0))};
     return action;
   }
-
  private:
   episode::StepValues observe() const {
     episode::StepValues values(1);
