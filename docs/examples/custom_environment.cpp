@@ -11,7 +11,6 @@
 using namespace gato;
 
 namespace {
-
 /// A boat drifts on a line and is to be kept at its mooring by the rudder.
 class Boat : public env::Environment {
  public:
@@ -40,6 +39,7 @@ class Boat : public env::Environment {
     action[0].continuous = {static_cast<float>(std::clamp(-2 * position_ - 3 * velocity_, -1.0, 1.0))};
     return action;
   }
+
  private:
   episode::StepValues observe() const {
     episode::StepValues values(1);

@@ -48,8 +48,9 @@ int collect(const CollectArguments& arguments) {
   const auto summaries = env::collect(env::load_suite(arguments.suite), options);
   std::cout << "task  episodes  steps  mean return  expert  random\n";
   for (const env::CollectSummary& task : summaries) {
-    std::cout << task.task << "  " << task.episodes << "  " << task.steps << "  " << format_fixed(task.mean_return, 2) << "  "
-              << return_text(task.expert) << "  " << return_text(task.random) << (task.reused ? "  (was there already)" : "") << "\n";
+    std::cout << task.task << "  " << task.episodes << "  " << task.steps << "  " << format_fixed(task.mean_return, 2)
+              << "  " << return_text(task.expert) << "  " << return_text(task.random)
+              << (task.reused ? "  (was there already)" : "") << "\n";
   }
   std::cout << "data sets are in " << arguments.out << "\n";
   return kDone;
@@ -63,11 +64,13 @@ Verb add_collect(CLI::App& app) {
   verb->add_option("--seed", arguments->seed, "Seed; the same seed gives the same files");
   verb->add_option("--threads", arguments->threads, "0: all processors; the files do not depend on it");
   verb->add_option("--scale", arguments->scale, "Multiplies the number of episodes of every task");
-  verb->add_option("--reference-episodes", arguments->reference_episodes, "Episodes that measure expert and random returns");
+  verb->add_option("--reference-episodes", arguments->reference_episodes,
+                   "Episodes that measure expert and random returns");
   return [verb, arguments] { return verb->parsed() ? collect(*arguments) : -1; };
 }
 
-// ----------------------------------------------------------------------------------------------- train-tokenizer, tokenize
+// ----------------------------------------------------------------------------------------------- train-tokenizer,
+// tokenize
 
 struct TokenizerArguments {
   std::string out = "tokenizer.model";
@@ -136,11 +139,14 @@ Verb add_tokenize(CLI::App& app) {
   auto arguments = std::make_shared<TokenizeArguments>();
   auto* verb = app.add_subcommand("tokenize", "Write the token columns of data sets with text (once per tokenizer)");
   verb->add_option("datasets", arguments->datasets, "Folders of shards")->required();
-  verb->add_option("--tokenizer", arguments->tokenizer, "SentencePiece model file")->required()->check(CLI::ExistingFile);
+  verb->add_option("--tokenizer", arguments->tokenizer, "SentencePiece model file")
+      ->required()
+      ->check(CLI::ExistingFile);
   return [verb, arguments] { return verb->parsed() ? tokenize(*arguments) : -1; };
 }
 
-// ------------------------------------------------------------------------------------------------------ inspect, verify
+// ------------------------------------------------------------------------------------------------------ inspect,
+// verify
 
 Verb add_inspect(CLI::App& app) {
   struct Arguments {
@@ -184,7 +190,8 @@ Verb add_verify(CLI::App& app) {
 }
 
 Verb add_check_numbers(CLI::App& app) {
-  auto* verb = app.add_subcommand("check-numbers", "Check the conversion of all 2^32 floats to bins, fast path against definition");
+  auto* verb = app.add_subcommand("check-numbers",
+                                  "Check the conversion of all 2^32 floats to bins, fast path against definition");
   return [verb] {
     if (!verb->parsed()) return -1;
     Progress progress("checking all floats", 100, "percent");
@@ -204,16 +211,17 @@ Verb add_check_numbers(CLI::App& app) {
 
 int main(int argc, char** argv) {
   using namespace gato::cli;
-  return run_program(argc, argv, "Makes, tokenizes, shows and checks data sets.", base_libraries(), [](CLI::App& app) -> Verb {
-    app.require_subcommand(1);
-    const std::vector<Verb> verbs = {add_collect(app),  add_train_tokenizer(app), add_tokenize(app),
-                                     add_inspect(app), add_verify(app),          add_check_numbers(app)};
-    return [verbs] {
-      for (const Verb& verb : verbs) {
-        const int code = verb();
-        if (code >= 0) return code;
-      }
-      return static_cast<int>(kUsage);
-    };
-  });
+  return run_program(
+      argc, argv, "Makes, tokenizes, shows and checks data sets.", base_libraries(), [](CLI::App& app) -> Verb {
+        app.require_subcommand(1);
+        const std::vector<Verb> verbs = {add_collect(app), add_train_tokenizer(app), add_tokenize(app),
+                                         add_inspect(app), add_verify(app),          add_check_numbers(app)};
+        return [verbs] {
+          for (const Verb& verb : verbs) {
+            const int code = verb();
+            if (code >= 0) return code;
+          }
+          return static_cast<int>(kUsage);
+        };
+      });
 }

@@ -19,7 +19,8 @@ struct Arguments {
 
 int evaluate(Arguments& arguments) {
   if (arguments.checkpoint.empty()) {
-    throw ConfigError("--checkpoint is missing: give a checkpoint folder (runs/demo/checkpoints/latest) or a run folder (runs/demo)");
+    throw ConfigError(
+        "--checkpoint is missing: give a checkpoint folder (runs/demo/checkpoints/latest) or a run folder (runs/demo)");
   }
   set_thread_budget(arguments.threads);
   arguments.options.checkpoint = arguments.checkpoint;
@@ -58,8 +59,10 @@ int program(int argc, char** argv) {
         app.add_option("--rollouts", options.rollouts, "Episodes per task; 0: as the suite says");
         app.add_option("--seed", options.seed, "Seed of the episodes");
         app.add_option("--slots", options.slots, "Environments per forward pass")->check(CLI::Range(1, 4096));
-        app.add_option("--task", options.tasks, "Only tasks that match this pattern; may be given several times")->allow_extra_args(false);
-        app.add_option("--record", options.record_episodes, "Episodes per task whose pictures are kept")->check(CLI::Range(0, 100));
+        app.add_option("--task", options.tasks, "Only tasks that match this pattern; may be given several times")
+            ->allow_extra_args(false);
+        app.add_option("--record", options.record_episodes, "Episodes per task whose pictures are kept")
+            ->check(CLI::Range(0, 100));
         app.add_flag("--again", options.again, "Play tasks again that have a result already");
         app.add_option("--threads", arguments->threads, "0: all processors");
         app.require_subcommand(0, 1);

@@ -27,7 +27,9 @@ int train_or_check(const Arguments& arguments, const std::vector<std::string>& c
   const ConfigNode node = load_config(arguments.configs, overrides);
   auto config = read_config<train::TrainingConfig>(node);
   if (config.run.dir.empty()) {
-    config.run.dir = (Path("runs") / (arguments.configs.empty() ? "unnamed" : Path(arguments.configs.back()).stem().string())).string();
+    config.run.dir =
+        (Path("runs") / (arguments.configs.empty() ? "unnamed" : Path(arguments.configs.back()).stem().string()))
+            .string();
   }
   if (arguments.print_config) {
     std::cout << dump_config(config, &node, arguments.documented);
@@ -38,8 +40,9 @@ int train_or_check(const Arguments& arguments, const std::vector<std::string>& c
     return kDone;
   }
   const train::TrainingOutcome outcome = train::train(config, command);
-  log::info("train", outcome.finished ? "finished" : "stopped by train.max_minutes", " at step ", outcome.step, " after ",
-            format_seconds(outcome.seconds), " (", format_count(outcome.tokens_per_second), " tokens/s); run folder ", config.run.dir);
+  log::info("train", outcome.finished ? "finished" : "stopped by train.max_minutes", " at step ", outcome.step,
+            " after ", format_seconds(outcome.seconds), " (", format_count(outcome.tokens_per_second),
+            " tokens/s); run folder ", config.run.dir);
   return outcome.finished ? kDone : kPreempted;
 }
 
@@ -55,8 +58,11 @@ int program(int argc, char** argv) {
       argc, argv, "Trains a generalist agent, or goes on with a run: the same command again continues.", libraries,
       [&](CLI::App& app) -> std::function<int()> {
         auto arguments = std::make_shared<Arguments>();
-        app.add_option("--config", arguments->configs, "YAML file; may be given several times, later ones win")->allow_extra_args(false)->check(CLI::ExistingFile);
-        app.add_flag("--check", arguments->check, "Parse, open the data, print parameters, memory and tokens; train nothing");
+        app.add_option("--config", arguments->configs, "YAML file; may be given several times, later ones win")
+            ->allow_extra_args(false)
+            ->check(CLI::ExistingFile);
+        app.add_flag("--check", arguments->check,
+                     "Parse, open the data, print parameters, memory and tokens; train nothing");
         app.add_flag("--print-config", arguments->print_config, "Print every setting and where it came from");
         app.add_flag("--describe", arguments->documented, "With --print-config: also what every setting means");
         app.add_option("overrides", arguments->overrides, "Settings as key.path=value");

@@ -19,7 +19,9 @@ std::vector<std::function<bool(const std::exception&, Failure&)>>& failure_rules
 
 }  // namespace
 
-void add_failure_rule(std::function<bool(const std::exception&, Failure&)> rule) { failure_rules().push_back(std::move(rule)); }
+void add_failure_rule(std::function<bool(const std::exception&, Failure&)> rule) {
+  failure_rules().push_back(std::move(rule));
+}
 
 Failure describe_current_exception() {
   try {
@@ -43,7 +45,8 @@ Failure describe_current_exception() {
 
 std::vector<std::string> base_libraries() {
   return {cat("gato ", version()), compiler_version(), cat("CLI11 ", CLI11_VERSION),
-          cat("nlohmann-json ", NLOHMANN_JSON_VERSION_MAJOR, ".", NLOHMANN_JSON_VERSION_MINOR, ".", NLOHMANN_JSON_VERSION_PATCH)};
+          cat("nlohmann-json ", NLOHMANN_JSON_VERSION_MAJOR, ".", NLOHMANN_JSON_VERSION_MINOR, ".",
+              NLOHMANN_JSON_VERSION_PATCH)};
 }
 
 std::vector<std::string> command_line(int argc, char** argv) { return {argv, argv + argc}; }

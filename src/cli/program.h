@@ -17,9 +17,9 @@ enum ExitCode : int {
   kDiverged = 77,
 };
 
-/// A program: `setup` declares options and subcommands on the app and returns what to run after parsing, which returns the exit
-/// code. Handles --version, --log-level, signals, and turns every exception into one clear sentence and an exit code.
-/// `libraries` are printed by --version.
+/// A program: `setup` declares options and subcommands on the app and returns what to run after parsing, which returns
+/// the exit code. Handles --version, --log-level, signals, and turns every exception into one clear sentence and an
+/// exit code. `libraries` are printed by --version.
 int run_program(int argc, char** argv, const std::string& description, const std::vector<std::string>& libraries,
                 const std::function<std::function<int()>(CLI::App&)>& setup);
 
@@ -33,7 +33,8 @@ struct Failure {
 };
 [[nodiscard]] Failure describe_current_exception();
 
-/// Lets other libraries' exceptions have an exit code of their own (the trainer's DivergedError). First registered, first asked.
+/// Lets other libraries' exceptions have an exit code of their own (the trainer's DivergedError). First registered,
+/// first asked.
 void add_failure_rule(std::function<bool(const std::exception&, Failure&)> rule);
 
 /// Versions of the libraries that programs without LibTorch use.

@@ -27,8 +27,8 @@ void append_sequence(const RowPlan& plan, int64_t row, const PlannedSequence& se
     source.append(sequence.prompt, plan.config().prompt_loss ? weights : tokenizer::LossWeights{0, 0, 0}, stream);
   }
   source.append(sequence.window, weights, stream);
-  GATO_CHECK(stream.size() - static_cast<int64_t>(begin) == sequence.tokens, "source ", source.id(), " planned ", sequence.tokens,
-             " tokens and gave ", stream.size() - static_cast<int64_t>(begin));
+  GATO_CHECK(stream.size() - static_cast<int64_t>(begin) == sequence.tokens, "source ", source.id(), " planned ",
+             sequence.tokens, " tokens and gave ", stream.size() - static_cast<int64_t>(begin));
   if (begin < stream.loss_weights.size()) stream.loss_weights[begin] = 0;
 }
 
@@ -93,7 +93,8 @@ Batch RowBuilder::build(int64_t first_row, int64_t rows) const {
   batch.first_row = first_row;
   batch.row_tokens = plan_->config().row_tokens;
   const auto tokens = static_cast<size_t>(rows * batch.row_tokens);
-  for (auto* array : {&batch.ids, &batch.targets, &batch.sequence_starts, &batch.local_positions}) array->reserve(tokens);
+  for (auto* array : {&batch.ids, &batch.targets, &batch.sequence_starts, &batch.local_positions})
+    array->reserve(tokens);
   batch.loss_weights.reserve(tokens);
   batch.kinds.reserve(tokens);
   batch.sources.reserve(tokens);

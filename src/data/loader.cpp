@@ -47,10 +47,11 @@ struct Loader::State {
   }
 };
 
-Loader::Loader(std::shared_ptr<const RowBuilder> builder, int64_t first_row, int64_t batch_rows, int rank, int world, int threads,
-               int64_t prefetch)
+Loader::Loader(std::shared_ptr<const RowBuilder> builder, int64_t first_row, int64_t batch_rows, int rank, int world,
+               int threads, int64_t prefetch)
     : state_(std::make_unique<State>()) {
-  GATO_CHECK(batch_rows >= world && threads >= 1 && prefetch >= 1, "loader of ", batch_rows, " rows, ", threads, " threads");
+  GATO_CHECK(batch_rows >= world && threads >= 1 && prefetch >= 1, "loader of ", batch_rows, " rows, ", threads,
+             " threads");
   state_->builder = std::move(builder);
   state_->first_row = first_row;
   state_->batch_rows = batch_rows;

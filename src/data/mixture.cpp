@@ -20,8 +20,8 @@ bool parse_config_value(const ConfigNode& node, WindowSteps& value, std::string&
   if (node.kind == ConfigNode::Kind::kScalar && node.scalar == "row") {
     parsed.row = true;
   } else if (node.kind == ConfigNode::Kind::kList) {
-    if (node.list.size() != 2 || !parse_positive(node.list[0], parsed.low) || !parse_positive(node.list[1], parsed.high) ||
-        parsed.low > parsed.high) {
+    if (node.list.size() != 2 || !parse_positive(node.list[0], parsed.low) ||
+        !parse_positive(node.list[1], parsed.high) || parsed.low > parsed.high) {
       return false;
     }
   } else {

@@ -74,7 +74,7 @@ struct SourcePlan {
   double tokens_per_item = 0;  // with prompts
   double items_per_block = 0;
   double label_weight = 1;
-  int64_t prompt_tokens = 0;   // budget; 0: no prompts
+  int64_t prompt_tokens = 0;  // budget; 0: no prompts
   uint64_t key = 0;
 };
 
@@ -84,8 +84,8 @@ struct Phase {
   std::vector<int> plan_of_source;  // index into `sources`, or -1
 };
 
-/// The order of one epoch of a source: shards shuffled, then windows shuffled inside groups of neighbouring shards, so that
-/// reading stays inside a group.
+/// The order of one epoch of a source: shards shuffled, then windows shuffled inside groups of neighbouring shards, so
+/// that reading stays inside a group.
 class EpochOrder {
  public:
   EpochOrder(const Source& source, const WindowTable& windows, int64_t shuffle_shards, uint64_t key) : key_(key) {
@@ -126,8 +126,8 @@ class EpochOrder {
   std::vector<Span> spans_;
 };
 
-/// Drops items at random (by their keys) until what is left can fill the rows: packing alone would always drop the shortest.
-/// Returns the tokens dropped.
+/// Drops items at random (by their keys) until what is left can fill the rows: packing alone would always drop the
+/// shortest. Returns the tokens dropped.
 int64_t drop_surplus(std::vector<PlannedSequence>& items, int64_t capacity) {
   if (items.empty()) return 0;
   std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
@@ -148,8 +148,9 @@ int64_t drop_surplus(std::vector<PlannedSequence>& items, int64_t capacity) {
   return dropped;
 }
 
-/// Puts items into rows, longest first: into the emptiest row while rows are far from full, so that every row gets its part of every
-/// kind of item, then into the fullest row that has room, so that little room is left over. Returns the tokens that fitted nowhere.
+/// Puts items into rows, longest first: into the emptiest row while rows are far from full, so that every row gets its
+/// part of every kind of item, then into the fullest row that has room, so that little room is left over. Returns the
+/// tokens that fitted nowhere.
 int64_t pack_rows(const std::vector<PlannedSequence>& items, int64_t row_tokens, std::vector<PlannedRow>& rows) {
   constexpr double kSpreadUntil = 0.85;  // of all tokens
   std::vector<size_t> order(items.size());
@@ -220,7 +221,8 @@ std::shared_ptr<const WindowTable> RowPlan::State::window_table(const Source& so
   table->begin.reserve(static_cast<size_t>(source.num_episodes()) + 1);
   table->begin.push_back(0);
   for (int64_t e = 0; e < source.num_episodes(); ++e) {
-    table->begin.push_back(table->begin.back() + static_cast<uint64_t>(num_windows(source.length(e), table->low, table->high)));
+    table->begin.push_back(table->begin.back() +
+                           static_cast<uint64_t>(num_windows(source.length(e), table->low, table->high)));
   }
   return table;
 }
@@ -257,13 +259,16 @@ void RowPlan::State::add_phase(size_t index, bool allow_missing) {
       SourcePlan plan;
       plan.source = static_cast<int32_t>(s);
       plan.entry = &entry;
-      const bool prompts = entry.prompt_probability > 0 && !source.spec().observation.empty() && source.num_episodes() > 1;
-      if (prompts) plan.prompt_tokens = static_cast<int64_t>(config.prompt_tokens_share * static_cast<double>(config.row_tokens));
+      const bool prompts =
+          entry.prompt_probability > 0 && !source.spec().observation.empty() && source.num_episodes() > 1;
+      if (prompts)
+        plan.prompt_tokens = static_cast<int64_t>(config.prompt_tokens_share * static_cast<double>(config.row_tokens));
       plan.windows = window_table(source, entry, plan.prompt_tokens);
       plan.share = entry.share / tasks;
       plan.tokens_per_item = static_cast<double>(source.total_tokens()) / static_cast<double>(plan.windows->size());
       plan.label_weight = entry.loss_weight * std::pow(static_cast<double>(source.total_tokens()) /
-                                                       static_cast<double>(source.total_labels()), config.label_weight_power);
+                                                           static_cast<double>(source.total_labels()),
+                                                       config.label_weight_power);
       plan.key = mix_seed(seed, {hash_name(source.id()), index});
       phase.plan_of_source[s] = static_cast<int>(phase.sources.size());
       phase.sources.push_back(std::move(plan));
@@ -280,7 +285,9 @@ void RowPlan::State::add_phase(size_t index, bool allow_missing) {
     std::vector<PlannedSequence> sample;
     draw_items(phase, plan, 0, sample);
     double prompt = 0;
-    for (const PlannedSequence& item : sample) prompt += item.tokens - static_cast<double>(sources[static_cast<size_t>(item.source)]->window_tokens(item.window));
+    for (const PlannedSequence& item : sample)
+      prompt +=
+          item.tokens - static_cast<double>(sources[static_cast<size_t>(item.source)]->window_tokens(item.window));
     plan.tokens_per_item += prompt / static_cast<double>(sample.size());
   }
   fit_items_per_block(phase);
@@ -366,12 +373,14 @@ PlannedBlock RowPlan::State::plan_block(const Phase& phase, int64_t block) const
   return planned;
 }
 
-RowPlan::RowPlan(DataConfig config, std::vector<std::shared_ptr<const Source>> sources, uint64_t seed, bool allow_missing)
+RowPlan::RowPlan(DataConfig config, std::vector<std::shared_ptr<const Source>> sources, uint64_t seed,
+                 bool allow_missing)
     : state_(std::make_unique<State>()) {
   state_->config = std::move(config);
   state_->sources = std::move(sources);
   state_->seed = seed;
-  if (state_->config.schedule.empty()) state_->config.schedule.push_back({0, {MixtureEntry{.tasks = "*", .steps = {1, 1, true}}}});
+  if (state_->config.schedule.empty())
+    state_->config.schedule.push_back({0, {MixtureEntry{.tasks = "*", .steps = {1, 1, true}}}});
   for (size_t i = 0; i < state_->config.schedule.size(); ++i) state_->add_phase(i, allow_missing);
 }
 
@@ -418,8 +427,10 @@ std::vector<SourceShare> RowPlan::shares(int64_t row) const {
     share.asked_share = plan.share;
     share.tokens_per_item = plan.tokens_per_item;
     share.label_weight = plan.label_weight;
-    share.loss_share = plan.share * plan.label_weight * static_cast<double>(source.total_labels()) / static_cast<double>(source.total_tokens());
-    share.epoch_rows = static_cast<double>(plan.windows->size()) / plan.items_per_block * static_cast<double>(kBlockRows);
+    share.loss_share = plan.share * plan.label_weight * static_cast<double>(source.total_labels()) /
+                       static_cast<double>(source.total_tokens());
+    share.epoch_rows =
+        static_cast<double>(plan.windows->size()) / plan.items_per_block * static_cast<double>(kBlockRows);
     total += share.loss_share;
     shares.push_back(std::move(share));
   }

@@ -22,7 +22,8 @@ Source::Source(std::string dataset, std::vector<Shard> shards, const tokenizer::
   id_ = dataset + ":" + spec.id;
   tokenizer_ = std::make_shared<tokenizer::TaskTokenizer>(spec, vocabulary, text);
   for (size_t i = 0; i < spec.observation.size(); ++i) {
-    if (spec.observation[i].modality == Modality::kText) text_fields_.emplace_back(Group::kObservation, static_cast<int>(i));
+    if (spec.observation[i].modality == Modality::kText)
+      text_fields_.emplace_back(Group::kObservation, static_cast<int>(i));
   }
   for (size_t i = 0; i < spec.action.size(); ++i) {
     if (spec.action[i].modality == Modality::kText) text_fields_.emplace_back(Group::kAction, static_cast<int>(i));
@@ -131,8 +132,9 @@ void view_group(const Source::Shard& shard, const std::vector<episode::FieldSpec
         views[f].text = shard.tokens->tokens(shard.task, group == Group::kLabel ? Group::kAction : group, field, step);
         break;
       case Modality::kImage:
-        images.push_back(episode::decode_image(shard.reader->encoded_image(shard.task, group, field, step),
-                                               cat(shard.reader->path().string(), ", step ", step, ", field ", fields[f].name)));
+        images.push_back(
+            episode::decode_image(shard.reader->encoded_image(shard.task, group, field, step),
+                                  cat(shard.reader->path().string(), ", step ", step, ", field ", fields[f].name)));
         views[f].image = &images.back();
         break;
     }
@@ -165,15 +167,17 @@ void Source::append(const Window& window, const tokenizer::LossWeights& weights,
 
 std::vector<Path> find_shards(const DataConfig& config) {
   if (config.datasets.empty()) {
-    throw ConfigError("data.datasets names no data set; give folders that `gato-data collect` or `gato-data import` made");
+    throw ConfigError(
+        "data.datasets names no data set; give folders that `gato-data collect` or `gato-data import` made");
   }
   std::vector<Path> found;
   for (const std::string& name : config.datasets) {
     const Path folder(name);
     std::error_code ignored;
     if (!std::filesystem::exists(folder, ignored)) {
-      throw ConfigError(cat("data.datasets: ", name, " does not exist; make it with `gato-data collect --suite demo --out ",
-                            name, "` or name another folder"));
+      throw ConfigError(cat("data.datasets: ", name,
+                            " does not exist; make it with `gato-data collect --suite demo --out ", name,
+                            "` or name another folder"));
     }
     std::vector<Path> folders;
     if (std::filesystem::is_directory(folder)) {
@@ -195,8 +199,9 @@ std::vector<Path> find_shards(const DataConfig& config) {
       found.insert(found.end(), shards.begin(), shards.end());
     }
     if (!any) {
-      throw ConfigError(cat("data.datasets: ", name, " holds no shards (*.gato); make them with `gato-data collect --suite demo --out ",
-                            name, "`"));
+      throw ConfigError(cat("data.datasets: ", name,
+                            " holds no shards (*.gato); make them with `gato-data collect --suite demo --out ", name,
+                            "`"));
     }
   }
   return found;
@@ -213,7 +218,8 @@ bool has_text(const TaskSpec& spec) {
 std::shared_ptr<const episode::TokenColumnsReader> open_tokens(const episode::ShardReader& shard,
                                                                const tokenizer::TextTokenizer* text) {
   const Path path = episode::token_columns_path(shard.path());
-  const std::string remedy = cat("; make it with `gato-data tokenize --tokenizer FILE ", shard.path().parent_path().string(), "`");
+  const std::string remedy =
+      cat("; make it with `gato-data tokenize --tokenizer FILE ", shard.path().parent_path().string(), "`");
   if (text == nullptr) {
     throw ConfigError(cat(shard.path().string(), " holds text, but no text tokenizer was given; set tokenizer.model"));
   }
@@ -231,7 +237,8 @@ std::shared_ptr<const episode::TokenColumnsReader> open_tokens(const episode::Sh
 
 }  // namespace
 
-std::vector<std::shared_ptr<const Source>> open_sources(const DataConfig& config, const tokenizer::Vocabulary& vocabulary,
+std::vector<std::shared_ptr<const Source>> open_sources(const DataConfig& config,
+                                                        const tokenizer::Vocabulary& vocabulary,
                                                         const tokenizer::TextTokenizer* text, Split split) {
   const std::vector<Path> paths = find_shards(config);
   std::vector<std::shared_ptr<const episode::ShardReader>> readers(paths.size());
@@ -260,7 +267,8 @@ std::vector<std::shared_ptr<const Source>> open_sources(const DataConfig& config
   }
   std::vector<std::shared_ptr<const Source>> sources;
   for (auto& [key, shards] : groups) {
-    auto source = std::make_shared<const Source>(key.first, std::move(shards), vocabulary, text, split, config.validation_share);
+    auto source =
+        std::make_shared<const Source>(key.first, std::move(shards), vocabulary, text, split, config.validation_share);
     if (source->num_episodes() > 0) sources.push_back(std::move(source));
   }
   return sources;

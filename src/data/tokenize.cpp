@@ -118,7 +118,8 @@ std::function<bool(std::string&)> texts_of(const std::vector<Path>& shards) {
   for (const Path& path : shards) {
     const auto reader = std::make_shared<const ShardReader>(path);
     for (size_t t = 0; t < reader->tasks().size(); ++t) {
-      for (const TextField& field : text_fields(reader->tasks()[t])) stream->walks.push_back({reader, static_cast<int>(t), field, 0, {}});
+      for (const TextField& field : text_fields(reader->tasks()[t]))
+        stream->walks.push_back({reader, static_cast<int>(t), field, 0, {}});
     }
   }
   return [stream](std::string& text) { return stream->next(text); };

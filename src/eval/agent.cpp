@@ -27,7 +27,8 @@ void check_whole(const Path& path) {
   const auto damages = checkpoint::verify_checkpoint(path);
   if (damages.empty()) return;
   throw CheckpointError(cat(path.string(), " is not a valid checkpoint: ", damages.front().describe(),
-                            damages.size() > 1 ? cat(" (and ", damages.size() - 1, " more)") : "", "; use another one"));
+                            damages.size() > 1 ? cat(" (and ", damages.size() - 1, " more)") : "",
+                            "; use another one"));
 }
 
 }  // namespace
@@ -46,12 +47,14 @@ Agent::Agent(const Path& path) : path_(path) {
     }
   }
   if (checkpoint.has("tokenizer.model")) {
-    text_ = tokenizer::TextTokenizer::from_bytes(checkpoint.read("tokenizer.model"), (path / "tokenizer.model").string());
+    text_ =
+        tokenizer::TextTokenizer::from_bytes(checkpoint.read("tokenizer.model"), (path / "tokenizer.model").string());
   }
   vocabulary_ = tokenizer::Vocabulary(text_ ? text_->size() : tokenizer::kNumBins, tokens.private_discrete);
-  model_ = std::make_unique<model::Model>(config_section<model::ModelConfig>(config, "model"),
-                                          model::ModelShape{vocabulary_->size(), vocabulary_->first_bin(), tokenizer::kNumBins}, 0,
-                                          model::Model::Purpose::kInference);
+  model_ = std::make_unique<model::Model>(
+      config_section<model::ModelConfig>(config, "model"),
+      model::ModelShape{vocabulary_->size(), vocabulary_->first_bin(), tokenizer::kNumBins}, 0,
+      model::Model::Purpose::kInference);
   model_->store().import_tensors(checkpoint::SafetensorsReader(checkpoint.file("model.safetensors")));
   const episode::ShardReader demonstrations(checkpoint.file("demonstrations.gato"));
   for (const episode::TaskSpec& task : demonstrations.tasks()) tasks_.emplace(task.id, task);
@@ -103,7 +106,8 @@ double summed_nll(const model::Model& model, DocumentRow& row) {
 /// -log p of every id under a unigram model with add-one smoothing.
 std::vector<double> unigram_nll(const checkpoint::SafetensorsReader& reader, const std::string& task) {
   const checkpoint::TensorInfo& info = reader.info(task);
-  if (info.dtype != checkpoint::Dtype::kI64) throw CheckpointError(cat(reader.path().string(), ": ", task, " is not of type I64"));
+  if (info.dtype != checkpoint::Dtype::kI64)
+    throw CheckpointError(cat(reader.path().string(), ": ", task, " is not of type I64"));
   std::vector<int64_t> counts(static_cast<size_t>(info.num_elements()));
   reader.read(task, std::as_writable_bytes(std::span(counts)));
   double total = 0;

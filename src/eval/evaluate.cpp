@@ -31,12 +31,16 @@ Path resolve_checkpoint(const Path& path) {
   if (std::filesystem::is_directory(folder.checkpoints_path())) {
     const auto newest = checkpoint::newest_valid(folder.checkpoints_path());
     if (newest) return newest->path;
-    throw CheckpointError(cat(folder.checkpoints_path().string(), " holds no valid checkpoint yet; train with `gato-train` first"));
+    throw CheckpointError(
+        cat(folder.checkpoints_path().string(), " holds no valid checkpoint yet; train with `gato-train` first"));
   }
-  throw ConfigError(cat(path.string(), " is neither a checkpoint (a folder with ", checkpoint::kManifestName, ") nor a run folder"));
+  throw ConfigError(
+      cat(path.string(), " is neither a checkpoint (a folder with ", checkpoint::kManifestName, ") nor a run folder"));
 }
 
-run::ReferenceReturn to_record(const episode::ReturnRecord& record) { return {record.mean, record.standard_error, record.episodes}; }
+run::ReferenceReturn to_record(const episode::ReturnRecord& record) {
+  return {record.mean, record.standard_error, record.episodes};
+}
 
 run::ReferenceReturn measure_reference(const std::string& task, env::ReferenceAgent agent) {
   const auto seeds = env::seeds_for(env::SeedUse::kReference, 0, task, kReferenceEpisodes);
@@ -63,7 +67,8 @@ std::map<std::string, std::string> versions() { return {{"gato", version()}, {"c
 /// One evaluation under way.
 class Evaluation {
  public:
-  Evaluation(const EvaluateOptions& options, const Agent& agent, Path out) : options_(options), agent_(agent), out_(std::move(out)) {}
+  Evaluation(const EvaluateOptions& options, const Agent& agent, Path out)
+      : options_(options), agent_(agent), out_(std::move(out)) {}
 
   run::TaskResult blank_result(const std::string& task) const {
     run::TaskResult result;
@@ -100,11 +105,12 @@ class Evaluation {
     progress.finish();
 
     run::TaskResult result = blank_result(task);
-    result.scoring = spec.scoring == episode::Scoring::kExactMatch ? run::TaskScoring::kExactMatch : run::TaskScoring::kReturn;
+    result.scoring =
+        spec.scoring == episode::Scoring::kExactMatch ? run::TaskScoring::kExactMatch : run::TaskScoring::kReturn;
     result.decoding = {decoding_name(settings.decoding), settings.temperature, agent_.context_steps(task), "none"};
     for (const auto& episode : played) {
-      result.rollouts.push_back({episode.seed, episode.episode_return, episode.length, episode.success, episode.exact_match,
-                                 episode.answer, episode.reference});
+      result.rollouts.push_back({episode.seed, episode.episode_return, episode.length, episode.success,
+                                 episode.exact_match, episode.answer, episode.reference});
     }
     add_references(spec, result);
     keep_media(task, played);
@@ -158,7 +164,8 @@ class Evaluation {
 
 bool wanted(const EvaluateOptions& options, const std::string& task) {
   if (options.tasks.empty()) return true;
-  return std::any_of(options.tasks.begin(), options.tasks.end(), [&](const std::string& pattern) { return matches_pattern(pattern, task); });
+  return std::any_of(options.tasks.begin(), options.tasks.end(),
+                     [&](const std::string& pattern) { return matches_pattern(pattern, task); });
 }
 
 }  // namespace
@@ -172,7 +179,8 @@ EvaluateOutcome evaluate(const EvaluateOptions& options) {
   EvaluateOutcome outcome;
   outcome.out = options.out.empty() ? folder.results_path(agent.step(), options.suite.name) : options.out;
   make_folders(outcome.out);
-  log::info("eval", "plays suite ", options.suite.name, " with ", checkpoint.string(), "; results go to ", outcome.out.string());
+  log::info("eval", "plays suite ", options.suite.name, " with ", checkpoint.string(), "; results go to ",
+            outcome.out.string());
   Evaluation evaluation(options, agent, outcome.out);
   for (const auto& [task, settings] : env::resolve_tasks(options.suite)) {
     throw_if_stopped("evaluation");
@@ -202,14 +210,17 @@ std::string pad(std::string text, size_t width, bool left) {
 }  // namespace
 
 std::string summary_table(const run::Summary& summary) {
-  std::vector<std::vector<std::string>> rows = {{"task", "score", "95 % interval", "return", "expert", "random", "success", "rollouts"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"task", "score", "95 % interval", "return", "expert", "random", "success", "rollouts"}};
   for (const auto& [task, line] : summary.tasks) {
     std::string score = cell(line.score, 1);
     if (line.loss) score = cat(format_fixed(line.loss->nats_per_token, 3), " nats");
-    std::string interval = line.ci95 ? cat(format_fixed(line.ci95->first, 1), " - ", format_fixed(line.ci95->second, 1)) : "-";
+    std::string interval =
+        line.ci95 ? cat(format_fixed(line.ci95->first, 1), " - ", format_fixed(line.ci95->second, 1)) : "-";
     if (line.loss) interval = cat("unigram ", format_fixed(line.loss->unigram_nats_per_token, 3));
-    rows.push_back({task, score, interval, cell(line.mean_return, 2), cell(line.expert_return, 2), cell(line.random_return, 2),
-                    cell(line.success_rate, 2), line.rollouts > 0 ? cat(line.rollouts) : "-"});
+    rows.push_back({task, score, interval, cell(line.mean_return, 2), cell(line.expert_return, 2),
+                    cell(line.random_return, 2), cell(line.success_rate, 2),
+                    line.rollouts > 0 ? cat(line.rollouts) : "-"});
   }
   std::vector<size_t> widths(rows[0].size(), 0);
   for (const auto& row : rows) {
@@ -217,11 +228,14 @@ std::string summary_table(const run::Summary& summary) {
   }
   std::string table;
   for (const auto& row : rows) {
-    for (size_t c = 0; c < row.size(); ++c) table += pad(row[c], widths[c], c == 0) + (c + 1 < row.size() ? "  " : "\n");
+    for (size_t c = 0; c < row.size(); ++c)
+      table += pad(row[c], widths[c], c == 0) + (c + 1 < row.size() ? "  " : "\n");
   }
-  for (const auto& [domain, line] : summary.domains) table += cat("domain ", domain, ": ", format_fixed(line.score, 1), " (", line.tasks, " tasks)\n");
+  for (const auto& [domain, line] : summary.domains)
+    table += cat("domain ", domain, ": ", format_fixed(line.score, 1), " (", line.tasks, " tasks)\n");
   if (summary.mean_score) {
-    table += cat("mean over domains: ", format_fixed(*summary.mean_score, 1), "; tasks at 50 or above: ", summary.tasks_at_50, "\n");
+    table += cat("mean over domains: ", format_fixed(*summary.mean_score, 1),
+                 "; tasks at 50 or above: ", summary.tasks_at_50, "\n");
   }
   return table;
 }

@@ -13,11 +13,20 @@ std::string escape_html(std::string_view text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -92,16 +101,17 @@ std::string axes(const Frame& frame, const std::string& x_label) {
   std::string out;
   const double y_step = nice_step(frame.y.high - frame.y.low, 4);
   for (double y = frame.y.low; y <= frame.y.high + 1e-9; y += y_step) {
-    out += cat("<line class='grid' x1='", kLeft, "' x2='", kChartWidth - kRight, "' y1='", number(frame.down(y)), "' y2='",
-               number(frame.down(y)), "'/><text class='tick' text-anchor='end' x='", kLeft - 6, "' y='", number(frame.down(y) + 3.5), "'>",
-               format_fixed(y, y_step < 1 ? (y_step < 0.1 ? 2 : 1) : 0), "</text>");
+    out += cat("<line class='grid' x1='", kLeft, "' x2='", kChartWidth - kRight, "' y1='", number(frame.down(y)),
+               "' y2='", number(frame.down(y)), "'/><text class='tick' text-anchor='end' x='", kLeft - 6, "' y='",
+               number(frame.down(y) + 3.5), "'>", format_fixed(y, y_step < 1 ? (y_step < 0.1 ? 2 : 1) : 0), "</text>");
   }
   const double x_step = nice_step(frame.x.high - frame.x.low, 4);
   for (double x = frame.x.low; x <= frame.x.high + 1e-9; x += x_step) {
-    out += cat("<text class='tick' text-anchor='middle' x='", number(frame.across(x)), "' y='", kChartHeight - kBottom + 15, "'>",
-               x == 0 ? "0" : format_count(x), "</text>");
+    out += cat("<text class='tick' text-anchor='middle' x='", number(frame.across(x)), "' y='",
+               kChartHeight - kBottom + 15, "'>", x == 0 ? "0" : format_count(x), "</text>");
   }
-  return out + cat("<text class='tick' text-anchor='end' x='", kChartWidth - kRight, "' y='", kChartHeight - 5, "'>", escape_html(x_label), "</text>");
+  return out + cat("<text class='tick' text-anchor='end' x='", kChartWidth - kRight, "' y='", kChartHeight - 5, "'>",
+                   escape_html(x_label), "</text>");
 }
 
 std::string draw_curve(const Curve& curve, const Frame& frame) {
@@ -109,9 +119,12 @@ std::string draw_curve(const Curve& curve, const Frame& frame) {
   for (const auto& [x, y] : curve.points) {
     const std::string at_x = number(frame.across(x)), at_y = number(frame.down(y));
     path += cat(path.empty() ? "M" : "L", at_x, " ", at_y);
-    if (curve.dots) dots += cat("<circle cx='", at_x, "' cy='", at_y, "' r='2.6' fill='", curve.colour, "'><title>", format_fixed(y, 3), "</title></circle>");
+    if (curve.dots)
+      dots += cat("<circle cx='", at_x, "' cy='", at_y, "' r='2.6' fill='", curve.colour, "'><title>",
+                  format_fixed(y, 3), "</title></circle>");
   }
-  return cat("<path fill='none' stroke='", curve.colour, "' stroke-width='1.8' stroke-linejoin='round' d='", path, "'/>", dots);
+  return cat("<path fill='none' stroke='", curve.colour, "' stroke-width='1.8' stroke-linejoin='round' d='", path,
+             "'/>", dots);
 }
 
 }  // namespace
@@ -125,8 +138,9 @@ std::string line_chart(const std::string& title, const std::string& x_label, con
                   format_fixed(curve.points.back().second, 3), "</span>");
     lines += draw_curve(curve, frame);
   }
-  return cat("<figure class='chart'><figcaption><b>", escape_html(title), "</b>", legend, "</figcaption><svg viewBox='0 0 ", kChartWidth, " ",
-             kChartHeight, "' role='img' aria-label='", escape_html(title), "'>", axes(frame, x_label), lines, "</svg></figure>");
+  return cat("<figure class='chart'><figcaption><b>", escape_html(title), "</b>", legend,
+             "</figcaption><svg viewBox='0 0 ", kChartWidth, " ", kChartHeight, "' role='img' aria-label='",
+             escape_html(title), "'>", axes(frame, x_label), lines, "</svg></figure>");
 }
 
 std::string score_bars(const std::vector<ScoreBar>& bars) {
@@ -135,21 +149,24 @@ std::string score_bars(const std::vector<ScoreBar>& bars) {
   for (const ScoreBar& bar : bars) most = std::max({most, bar.high + 4, bar.score + 4});
   const double height = kLine * static_cast<double>(bars.size()) + 30;
   const auto across = [&](double score) { return kNameWidth + std::clamp(score, -10.0, most) / most * kBarWidth; };
-  std::string out = cat("<svg class='bars' viewBox='0 0 ", kNameWidth + kBarWidth + kNumberWidth, " ", height, "' role='img' aria-label='Scores by task'>");
+  std::string out = cat("<svg class='bars' viewBox='0 0 ", kNameWidth + kBarWidth + kNumberWidth, " ", height,
+                        "' role='img' aria-label='Scores by task'>");
   for (const auto& [score, label] : {std::pair<double, const char*>{0, "random"}, {50, "50"}, {100, "expert"}}) {
-    out += cat("<line class='", score == 100 ? "mark" : "grid", "' x1='", number(across(score)), "' x2='", number(across(score)), "' y1='18' y2='",
-               height - 8, "'/><text class='tick' text-anchor='middle' x='", number(across(score)), "' y='12'>", label, "</text>");
+    out += cat("<line class='", score == 100 ? "mark" : "grid", "' x1='", number(across(score)), "' x2='",
+               number(across(score)), "' y1='18' y2='", height - 8, "'/><text class='tick' text-anchor='middle' x='",
+               number(across(score)), "' y='12'>", label, "</text>");
   }
   double y = 22;
   for (const ScoreBar& bar : bars) {
     const char* colour = bar.score >= 80 ? "#2a8f6a" : bar.score >= 50 ? "#c99a2e" : "#c2573f";
     const double middle = y + kLine / 2 - 3;
-    out += cat("<text class='name' text-anchor='end' x='", kNameWidth - 10, "' y='", number(middle + 4), "'>", escape_html(bar.name), "</text>",
-               "<rect rx='3' x='", number(std::min(across(0), across(bar.score))), "' y='", number(middle - 8), "' height='16' width='",
-               number(std::abs(across(bar.score) - across(0))), "' fill='", colour, "'/>", "<line class='whisker' x1='", number(across(bar.low)),
-               "' x2='", number(across(bar.high)), "' y1='", number(middle), "' y2='", number(middle), "'/>", "<text class='value' x='",
-               kNameWidth + kBarWidth + 12, "' y='", number(middle + 4), "'>", format_fixed(bar.score, 1), " <tspan class='tick'>",
-               escape_html(bar.note), "</tspan></text>");
+    out += cat("<text class='name' text-anchor='end' x='", kNameWidth - 10, "' y='", number(middle + 4), "'>",
+               escape_html(bar.name), "</text>", "<rect rx='3' x='", number(std::min(across(0), across(bar.score))),
+               "' y='", number(middle - 8), "' height='16' width='", number(std::abs(across(bar.score) - across(0))),
+               "' fill='", colour, "'/>", "<line class='whisker' x1='", number(across(bar.low)), "' x2='",
+               number(across(bar.high)), "' y1='", number(middle), "' y2='", number(middle), "'/>",
+               "<text class='value' x='", kNameWidth + kBarWidth + 12, "' y='", number(middle + 4), "'>",
+               format_fixed(bar.score, 1), " <tspan class='tick'>", escape_html(bar.note), "</tspan></text>");
     y += kLine;
   }
   return out + "</svg>";

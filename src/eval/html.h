@@ -14,12 +14,13 @@ namespace gato::eval {
 struct Curve {
   std::string name;
   std::string colour;
-  bool dots = false;  ///< Marks at the points: for curves with few of them.
+  bool dots = false;                              ///< Marks at the points: for curves with few of them.
   std::vector<std::pair<double, double>> points;  ///< (x, y), x rising.
 };
 
 /// A chart of curves over a common x axis, which is labelled in counts ("1.2 M").
-[[nodiscard]] std::string line_chart(const std::string& title, const std::string& x_label, const std::vector<Curve>& curves);
+[[nodiscard]] std::string line_chart(const std::string& title, const std::string& x_label,
+                                     const std::vector<Curve>& curves);
 
 /// One bar: a score in percent with its interval, 0 being random and 100 the expert (or all answers right).
 struct ScoreBar {

@@ -17,7 +17,9 @@ std::string file_stem(std::string task) {
   return task;
 }
 
-Path media_index(const Path& results, const std::string& task) { return results / "media" / (file_stem(task) + ".json"); }
+Path media_index(const Path& results, const std::string& task) {
+  return results / "media" / (file_stem(task) + ".json");
+}
 
 void paste(const episode::Image& frame, int64_t row, int64_t column, episode::Image& grid) {
   const auto line = static_cast<int64_t>(frame.width) * 3;
@@ -29,13 +31,15 @@ void paste(const episode::Image& frame, int64_t row, int64_t column, episode::Im
 
 }  // namespace
 
-MediaItem write_frames(const Path& results, const std::string& task, int64_t number, const std::vector<episode::Image>& frames) {
+MediaItem write_frames(const Path& results, const std::string& task, int64_t number,
+                       const std::vector<episode::Image>& frames) {
   GATO_CHECK(!frames.empty(), "no frames of ", task);
   MediaItem item;
   item.task = task;
   item.frame_height = frames[0].height;
   item.frame_width = frames[0].width;
-  item.columns = std::min<int64_t>(static_cast<int64_t>(frames.size()), std::max<int64_t>(1, kMaxSide / item.frame_width));
+  item.columns =
+      std::min<int64_t>(static_cast<int64_t>(frames.size()), std::max<int64_t>(1, kMaxSide / item.frame_width));
   const int64_t rows_wanted = (static_cast<int64_t>(frames.size()) + item.columns - 1) / item.columns;
   const int64_t rows = std::min(rows_wanted, std::max<int64_t>(1, kMaxSide / item.frame_height));
   item.frames = std::min<int64_t>(static_cast<int64_t>(frames.size()), rows * item.columns);
@@ -45,7 +49,8 @@ MediaItem write_frames(const Path& results, const std::string& task, int64_t num
   grid.pixels.assign(static_cast<size_t>(grid.height) * static_cast<size_t>(grid.width) * 3, 255);
   for (int64_t i = 0; i < item.frames; ++i) {
     const episode::Image& frame = frames[static_cast<size_t>(i)];
-    GATO_CHECK(frame.height == item.frame_height && frame.width == item.frame_width, "frames of ", task, " differ in size");
+    GATO_CHECK(frame.height == item.frame_height && frame.width == item.frame_width, "frames of ", task,
+               " differ in size");
     paste(frame, i / item.columns, i % item.columns, grid);
   }
   item.file = cat("media/", file_stem(task), "-", number, ".png");
@@ -56,9 +61,16 @@ MediaItem write_frames(const Path& results, const std::string& task, int64_t num
 void write_media(const Path& results, const std::string& task, const std::vector<MediaItem>& items) {
   Json json = Json::array();
   for (const MediaItem& item : items) {
-    json.push_back({{"task", item.task}, {"file", item.file}, {"frames", item.frames}, {"columns", item.columns},
-                    {"frame_width", item.frame_width}, {"frame_height", item.frame_height}, {"seed", item.seed},
-                    {"answer", item.answer}, {"reference", item.reference}, {"exact_match", item.exact_match}});
+    json.push_back({{"task", item.task},
+                    {"file", item.file},
+                    {"frames", item.frames},
+                    {"columns", item.columns},
+                    {"frame_width", item.frame_width},
+                    {"frame_height", item.frame_height},
+                    {"seed", item.seed},
+                    {"answer", item.answer},
+                    {"reference", item.reference},
+                    {"exact_match", item.exact_match}});
   }
   write_file_atomic(media_index(results, task), json.dump(1) + "\n");
 }

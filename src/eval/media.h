@@ -11,10 +11,10 @@ namespace gato::eval {
 /// One picture file: frames laid out in a grid, row by row. One frame for a still picture.
 struct MediaItem {
   std::string task;
-  std::string file;        ///< Relative to the results folder, PNG.
+  std::string file;  ///< Relative to the results folder, PNG.
   int64_t frames = 1, columns = 1;
   int64_t frame_width = 0, frame_height = 0;
-  uint64_t seed = 0;       ///< Of the rollout.
+  uint64_t seed = 0;              ///< Of the rollout.
   std::string answer, reference;  ///< For tasks judged by exact match.
   bool exact_match = false;
   bool operator==(const MediaItem&) const = default;

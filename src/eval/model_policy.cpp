@@ -76,15 +76,19 @@ int32_t sample(const std::vector<double>& p, double uniform) {
 /// The bin of the expected value: what is fed back, too.
 int32_t mean_bin(const std::vector<double>& p) {
   double mean = 0;
-  for (size_t bin = 0; bin < p.size(); ++bin) mean += p[bin] * static_cast<double>(tokenizer::action_value(static_cast<int32_t>(bin)));
+  for (size_t bin = 0; bin < p.size(); ++bin)
+    mean += p[bin] * static_cast<double>(tokenizer::action_value(static_cast<int32_t>(bin)));
   return tokenizer::action_bin(static_cast<float>(mean));
 }
 
 class ModelPolicy : public env::Policy {
  public:
   ModelPolicy(const Agent& agent, const episode::TaskSpec& task, int slots, const PolicyOptions& options)
-      : agent_(agent), tokenizer_(task, agent.vocabulary(), agent.text()), options_(options),
-        decoder_(agent.model(), slots, agent.row_tokens()), slots_(static_cast<size_t>(slots)) {
+      : agent_(agent),
+        tokenizer_(task, agent.vocabulary(), agent.text()),
+        options_(options),
+        decoder_(agent.model(), slots, agent.row_tokens()),
+        slots_(static_cast<size_t>(slots)) {
     if (options_.context_steps < 0) options_.context_steps = agent.context_steps(task.id);
   }
 
@@ -113,7 +117,8 @@ class ModelPolicy : public env::Policy {
   /// Tokens that the action of a step may still take.
   [[nodiscard]] int64_t action_room() const {
     int64_t room = tokenizer_.fixed_action_tokens();
-    for (const auto& field : tokenizer_.spec().action) room += field.modality == Modality::kText ? options_.max_text_tokens : 0;
+    for (const auto& field : tokenizer_.spec().action)
+      room += field.modality == Modality::kText ? options_.max_text_tokens : 0;
     return room;
   }
 
@@ -127,8 +132,8 @@ class ModelPolicy : public env::Policy {
     append(s.pending, s.current);
   }
 
-  /// Keeps the context inside the task's window and the row. When it is full the newer half is kept and computed anew, so that
-  /// positions stay what they were in training.
+  /// Keeps the context inside the task's window and the row. When it is full the newer half is kept and computed anew,
+  /// so that positions stay what they were in training.
   void make_room(int slot, SlotState& s) {
     const auto needed = [&] { return decoder_.length(slot) + s.pending.size() + s.current.size() + action_room(); };
     const int64_t limit = options_.context_steps;
@@ -143,8 +148,8 @@ class ModelPolicy : public env::Policy {
       for (const TokenSequence& past : s.history) append(s.pending, past);
       if (needed() <= agent_.row_tokens()) return;
       if (keep == 0) {
-        throw DataError(cat("task ", tokenizer_.spec().id, ": one step takes ", needed(), " tokens, but the model was trained on rows of ",
-                            agent_.row_tokens()));
+        throw DataError(cat("task ", tokenizer_.spec().id, ": one step takes ", needed(),
+                            " tokens, but the model was trained on rows of ", agent_.row_tokens()));
       }
       keep /= 2;
     }
@@ -237,7 +242,8 @@ class ModelPolicy : public env::Policy {
 
 }  // namespace
 
-std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, const episode::TaskSpec& task, int slots, const PolicyOptions& options) {
+std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, const episode::TaskSpec& task, int slots,
+                                               const PolicyOptions& options) {
   GATO_CHECK(slots >= 1 && options.temperature > 0 && options.max_text_tokens >= 1, "policy options");
   if (const episode::TaskSpec* trained = agent.trained_task(task.id)) {
     if (trained->observation != task.observation || trained->action != task.action) {

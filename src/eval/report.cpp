@@ -72,9 +72,11 @@ std::string tiles(const Evaluation& evaluation) {
   const run::Summary& summary = evaluation.summary;
   std::string out = "<div class='tiles'>";
   out += tile(show(summary.mean_score, 1), "mean score over domains, expert = 100");
-  const auto scored = std::count_if(summary.tasks.begin(), summary.tasks.end(), [](const auto& task) { return task.second.score.has_value(); });
+  const auto scored = std::count_if(summary.tasks.begin(), summary.tasks.end(),
+                                    [](const auto& task) { return task.second.score.has_value(); });
   out += tile(cat(summary.tasks_at_50, " of ", scored), "tasks at 50 or above");
-  for (const auto& [domain, line] : summary.domains) out += tile(format_fixed(line.score, 1), cat(domain, " (", line.tasks, line.tasks == 1 ? " task)" : " tasks)"));
+  for (const auto& [domain, line] : summary.domains)
+    out += tile(format_fixed(line.score, 1), cat(domain, " (", line.tasks, line.tasks == 1 ? " task)" : " tasks)"));
   return out + "</div>";
 }
 
@@ -91,8 +93,10 @@ std::string bars(const run::Summary& summary) {
 }
 
 std::string score_table(const run::Summary& summary) {
-  std::string out = "<div class='panel'><table><tr><th>task</th><th>score</th><th>95 % interval</th><th>mean return</th><th>expert</th><th>random</th>"
-                    "<th>success</th><th>exactly right</th><th>rollouts</th></tr>";
+  std::string out =
+      "<div class='panel'><table><tr><th>task</th><th>score</th><th>95 % interval</th><th>mean "
+      "return</th><th>expert</th><th>random</th>"
+      "<th>success</th><th>exactly right</th><th>rollouts</th></tr>";
   for (const auto& [task, line] : summary.tasks) {
     std::string score = show(line.score, 1), interval = "–";
     if (line.ci95) interval = cat(format_fixed(line.ci95->first, 1), " – ", format_fixed(line.ci95->second, 1));
@@ -100,10 +104,11 @@ std::string score_table(const run::Summary& summary) {
       score = cat(format_fixed(line.loss->nats_per_token, 3), " nats per token");
       interval = cat("unigram model ", format_fixed(line.loss->unigram_nats_per_token, 3));
     }
-    out += cat("<tr><td>", escape_html(task), line.note.empty() ? "" : cat("<br><small>", escape_html(line.note), "</small>"), "</td><td>", score,
-               "</td><td>", interval, "</td><td>", show(line.mean_return, 2), "</td><td>", show(line.expert_return, 2), "</td><td>",
-               show(line.random_return, 2), "</td><td>", show(line.success_rate, 2), "</td><td>", show(line.exact_match, 2), "</td><td>",
-               line.rollouts, "</td></tr>");
+    out += cat("<tr><td>", escape_html(task),
+               line.note.empty() ? "" : cat("<br><small>", escape_html(line.note), "</small>"), "</td><td>", score,
+               "</td><td>", interval, "</td><td>", show(line.mean_return, 2), "</td><td>", show(line.expert_return, 2),
+               "</td><td>", show(line.random_return, 2), "</td><td>", show(line.success_rate, 2), "</td><td>",
+               show(line.exact_match, 2), "</td><td>", line.rollouts, "</td></tr>");
   }
   return out + "</table></div>";
 }
@@ -114,7 +119,8 @@ std::string learning_curves(const run::RunFolder& run) {
   for (const run::MetricPoint& point : metrics.points) tokens_at[point.step] = point.tokens;
   const auto curve = [&](const std::string& name) {
     std::vector<std::pair<double, double>> points;
-    for (const auto& [step, value] : metrics.series(name)) points.emplace_back(static_cast<double>(tokens_at[step]), value);
+    for (const auto& [step, value] : metrics.series(name))
+      points.emplace_back(static_cast<double>(tokens_at[step]), value);
     return points;
   };
   std::set<std::string> domains;
@@ -123,16 +129,18 @@ std::string learning_curves(const run::RunFolder& run) {
     if (name.rfind(prefix, 0) == 0) domains.insert(name.substr(prefix.size()));
   }
   if (domains.empty()) return "";
-  std::string out = "<h2>Learning curves</h2><p class='sub'>Loss per label in nats, by domain.</p><div class='grid-of'>";
+  std::string out =
+      "<h2>Learning curves</h2><p class='sub'>Loss per label in nats, by domain.</p><div class='grid-of'>";
   for (const std::string& domain : domains) {
-    out += line_chart(domain, "tokens", {{"training", "#2b6cb0", false, curve(prefix + domain)},
-                                         {"validation", "#d07b2a", true, curve("validation/loss/" + domain)}});
+    out += line_chart(domain, "tokens",
+                      {{"training", "#2b6cb0", false, curve(prefix + domain)},
+                       {"validation", "#d07b2a", true, curve("validation/loss/" + domain)}});
   }
   return out + "</div>";
 }
 
-/// A picture or an animation whose longer side is about 190 pixels: small ones are enlarged by whole numbers, so that pixels stay
-/// square.
+/// A picture or an animation whose longer side is about 190 pixels: small ones are enlarged by whole numbers, so that
+/// pixels stay square.
 std::string view_of(const MediaItem& item, const std::string& png) {
   constexpr double kSide = 190;
   const double fit = kSide / static_cast<double>(std::max(item.frame_width, item.frame_height));
@@ -140,8 +148,9 @@ std::string view_of(const MediaItem& item, const std::string& png) {
   const auto width = static_cast<int64_t>(std::lround(static_cast<double>(item.frame_width) * scale));
   const auto height = static_cast<int64_t>(std::lround(static_cast<double>(item.frame_height) * scale));
   const int64_t rows = (item.frames + item.columns - 1) / item.columns;
-  return cat("<div class='view' data-frames='", item.frames, "' data-columns='", item.columns, "' data-width='", width, "' data-height='", height,
-             "' style='width:", width, "px;height:", height, "px;background-size:", width * item.columns, "px ", height * rows,
+  return cat("<div class='view' data-frames='", item.frames, "' data-columns='", item.columns, "' data-width='", width,
+             "' data-height='", height, "' style='width:", width, "px;height:", height,
+             "px;background-size:", width * item.columns, "px ", height * rows,
              "px;background-image:url(data:image/png;base64,", base64(png), ")'></div>");
 }
 
@@ -153,16 +162,27 @@ std::string media_cards(const Evaluation& evaluation) {
       if (!std::filesystem::exists(file)) continue;
       const std::string view = view_of(item, read_file(file, uint64_t{64} << 20));
       if (line.scoring == run::TaskScoring::kExactMatch) {
-        pictures += cat("<div class='card'>", view, "<b class='", item.exact_match ? "right'>✓ " : "wrong'>✗ ", escape_html(item.answer), "</b>",
-                        item.exact_match ? "" : cat("<small>right: ", escape_html(item.reference), "</small><br>"), "<small>", escape_html(task), "</small></div>");
+        pictures += cat("<div class='card'>", view, "<b class='", item.exact_match ? "right'>✓ " : "wrong'>✗ ",
+                        escape_html(item.answer), "</b>",
+                        item.exact_match ? "" : cat("<small>right: ", escape_html(item.reference), "</small><br>"),
+                        "<small>", escape_html(task), "</small></div>");
       } else {
-        animations += cat("<div class='card'>", view, "<b>", escape_html(task), "</b><small>score ", show(line.score, 1), "</small></div>");
+        animations += cat("<div class='card'>", view, "<b>", escape_html(task), "</b><small>score ",
+                          show(line.score, 1), "</small></div>");
       }
     }
   }
   std::string out;
-  if (!animations.empty()) out += cat("<h2>Rollouts</h2><p class='sub'>The agent playing, one episode per task. A click holds the picture.</p><div class='cards'>", animations, "</div>");
-  if (!pictures.empty()) out += cat("<h2>Captions and answers</h2><p class='sub'>What the agent says of drawings it never saw.</p><div class='cards'>", pictures, "</div>");
+  if (!animations.empty())
+    out +=
+        cat("<h2>Rollouts</h2><p class='sub'>The agent playing, one episode per task. A click holds the "
+            "picture.</p><div class='cards'>",
+            animations, "</div>");
+  if (!pictures.empty())
+    out +=
+        cat("<h2>Captions and answers</h2><p class='sub'>What the agent says of drawings it never saw.</p><div "
+            "class='cards'>",
+            pictures, "</div>");
   return out;
 }
 
@@ -179,20 +199,29 @@ std::string now_text() {
 
 Path write_report(const Path& folder) {
   const run::RunFolder run(folder);
-  if (!run.exists()) throw ConfigError(cat(folder.string(), " is no run folder: it has no config.yaml; give the folder that gato-train made"));
+  if (!run.exists())
+    throw ConfigError(
+        cat(folder.string(), " is no run folder: it has no config.yaml; give the folder that gato-train made"));
   const std::string name = std::filesystem::absolute(folder).lexically_normal().filename().string();
-  std::string page = cat("<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width,initial-scale=1'><title>",
-                         escape_html(name), " – gato report</title><style>", kStyle, "</style></head><body><main><h1>", escape_html(name), "</h1>");
+  std::string page =
+      cat("<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' "
+          "content='width=device-width,initial-scale=1'><title>",
+          escape_html(name), " – gato report</title><style>", kStyle, "</style></head><body><main><h1>",
+          escape_html(name), "</h1>");
   const auto evaluations = newest_evaluations(run);
   page += cat("<p class='sub'>gato ", version(), ", written ", now_text(), "</p>");
-  if (evaluations.empty()) page += "<p>No evaluation yet: run <code>gato-eval --checkpoint RUN --suite NAME</code>.</p>";
+  if (evaluations.empty())
+    page += "<p>No evaluation yet: run <code>gato-eval --checkpoint RUN --suite NAME</code>.</p>";
   for (const Evaluation& evaluation : evaluations) {
-    page += cat("<h2>Suite ", escape_html(evaluation.summary.suite), ", checkpoint ", escape_html(evaluation.summary.checkpoint), "</h2>", tiles(evaluation),
-                "<h2>Scores</h2><p class='sub'>0 is random play and 100 the expert of the data; lines are 95 % intervals.</p>", bars(evaluation.summary),
-                "<br>", score_table(evaluation.summary), media_cards(evaluation));
+    page += cat(
+        "<h2>Suite ", escape_html(evaluation.summary.suite), ", checkpoint ",
+        escape_html(evaluation.summary.checkpoint), "</h2>", tiles(evaluation),
+        "<h2>Scores</h2><p class='sub'>0 is random play and 100 the expert of the data; lines are 95 % intervals.</p>",
+        bars(evaluation.summary), "<br>", score_table(evaluation.summary), media_cards(evaluation));
   }
   page += learning_curves(run);
-  page += cat("<details><summary>Configuration</summary><pre>", escape_html(read_file(run.config_path(), uint64_t{4} << 20)), "</pre></details>");
+  page += cat("<details><summary>Configuration</summary><pre>",
+              escape_html(read_file(run.config_path(), uint64_t{4} << 20)), "</pre></details>");
   page += cat("</main><script>", kScript, "</script></body></html>\n");
   write_file_atomic(run.report_path(), page);
   return run.report_path();

@@ -28,7 +28,8 @@ void select_patches(const data::Batch& batch, int64_t first_token, int64_t end_t
   if (count == 0) return;
   input.patch_index = view_of(batch.patch_index, first, {count}, at::kLong);
   if (first_token != 0) input.patch_index = input.patch_index - first_token;
-  input.patches = view_of(batch.patches, first * tokenizer::kPatchBytes, {count, tokenizer::kPatchSide, tokenizer::kPatchSide, 3}, at::kByte);
+  input.patches = view_of(batch.patches, first * tokenizer::kPatchBytes,
+                          {count, tokenizer::kPatchSide, tokenizer::kPatchSide, 3}, at::kByte);
   input.patch_rows = view_of(batch.patch_rows, first, {count}, at::kInt);
   input.patch_columns = view_of(batch.patch_columns, first, {count}, at::kInt);
 }

@@ -9,8 +9,11 @@ namespace {
 
 constexpr int64_t kPaperTextSize = 32000;  // gato_spec 1.1: stands in while there is no tokenizer file
 
-void add_table(std::ostringstream& out, const std::string& title, const std::vector<model::NamedCount>& parts, bool bytes) {
-  const auto show = [&](int64_t count) { return bytes ? format_bytes(static_cast<double>(count)) : format_count(static_cast<double>(count)); };
+void add_table(std::ostringstream& out, const std::string& title, const std::vector<model::NamedCount>& parts,
+               bool bytes) {
+  const auto show = [&](int64_t count) {
+    return bytes ? format_bytes(static_cast<double>(count)) : format_count(static_cast<double>(count));
+  };
   out << title << ": " << show(model::total(parts)) << (bytes ? "" : cat(" (", model::total(parts), ")")) << "\n";
   for (const model::NamedCount& part : parts) out << "  " << part.name << ": " << show(part.count) << "\n";
 }
@@ -41,7 +44,10 @@ std::string check_report(const TrainingConfig& config) {
     int64_t labels = 0, sequences = 0;
     for (size_t i = 0; i < batch.ids.size(); ++i) {
       labels += batch.loss_weights[i] != 0 ? 1 : 0;
-      sequences += batch.sources[i] >= 0 && batch.sequence_starts[i] == static_cast<int32_t>(i % static_cast<size_t>(batch.row_tokens)) ? 1 : 0;
+      sequences += batch.sources[i] >= 0 &&
+                           batch.sequence_starts[i] == static_cast<int32_t>(i % static_cast<size_t>(batch.row_tokens))
+                       ? 1
+                       : 0;
     }
     step.loss_positions = scale(labels);
     step.patches = scale(static_cast<int64_t>(batch.patch_index.size()));
@@ -50,7 +56,8 @@ std::string check_report(const TrainingConfig& config) {
         << format_fixed(100 * static_cast<double>(batch.tokens) / static_cast<double>(batch.ids.size()), 1) << " %\n";
     for (const data::SourceShare& share : opened->plan->shares(0)) {
       out << "  " << share.source << ": " << format_fixed(100 * share.asked_share, 1) << " % of tokens, "
-          << format_fixed(100 * share.loss_share, 1) << " % of the loss, all seen once in " << format_count(share.epoch_rows) << " rows\n";
+          << format_fixed(100 * share.loss_share, 1) << " % of the loss, all seen once in "
+          << format_count(share.epoch_rows) << " rows\n";
     }
   } else {
     out << "data: not opened: " << missing << "\n  (the figures below take " << kPaperTextSize
@@ -60,9 +67,12 @@ std::string check_report(const TrainingConfig& config) {
   add_table(out, "state", model::state_bytes(config.model, shape), true);
   add_table(out, cat("activations of ", micro, " rows"), model::activation_bytes(config.model, shape, step), true);
   const double tokens = static_cast<double>(config.train.steps * config.train.batch_rows * config.data.row_tokens);
-  const double per_token = model::training_flops(config.model, shape, step, sequence_tokens) / static_cast<double>(micro * config.data.row_tokens);
-  out << "tokens of the run: " << format_count(tokens) << " (" << config.train.steps << " steps of " << config.train.batch_rows << " rows)\n"
-      << "floating-point operations: " << format_count(per_token) << " per token, " << per_token * tokens << " for the run\n";
+  const double per_token = model::training_flops(config.model, shape, step, sequence_tokens) /
+                           static_cast<double>(micro * config.data.row_tokens);
+  out << "tokens of the run: " << format_count(tokens) << " (" << config.train.steps << " steps of "
+      << config.train.batch_rows << " rows)\n"
+      << "floating-point operations: " << format_count(per_token) << " per token, " << per_token * tokens
+      << " for the run\n";
   return out.str();
 }
 

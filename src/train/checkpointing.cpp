@@ -52,8 +52,8 @@ class ShardBuilder {
       : path_(scratch / (name + ".gato")) {
     std::vector<episode::TaskSpec> tasks;
     for (const auto& source : sources) tasks.push_back(source->spec());
-    writer_ = std::make_unique<episode::ShardWriter>(path_, episode::DatasetInfo{name, "Kept in a checkpoint.", "", "gato-train " + version()},
-                                                     std::move(tasks));
+    writer_ = std::make_unique<episode::ShardWriter>(
+        path_, episode::DatasetInfo{name, "Kept in a checkpoint.", "", "gato-train " + version()}, std::move(tasks));
   }
   void add(int task, const episode::Episode& episode) { writer_->add(task, episode); }
   [[nodiscard]] std::string finish() {
@@ -78,7 +78,8 @@ std::vector<std::shared_ptr<const Source>> one_per_task(const std::vector<std::s
   return chosen;
 }
 
-std::string demonstrations(const std::vector<std::shared_ptr<const Source>>& sources, int64_t max_steps, const Path& scratch) {
+std::string demonstrations(const std::vector<std::shared_ptr<const Source>>& sources, int64_t max_steps,
+                           const Path& scratch) {
   ShardBuilder builder(scratch, "demonstrations", sources);
   for (size_t s = 0; s < sources.size(); ++s) {
     if (sources[s]->tokenizer().is_document()) continue;
@@ -92,7 +93,8 @@ std::string demonstrations(const std::vector<std::shared_ptr<const Source>>& sou
   return builder.finish();
 }
 
-std::string heldout_documents(const std::vector<std::shared_ptr<const Source>>& documents, int64_t max_tokens, const Path& scratch) {
+std::string heldout_documents(const std::vector<std::shared_ptr<const Source>>& documents, int64_t max_tokens,
+                              const Path& scratch) {
   ShardBuilder builder(scratch, "heldout", documents);
   for (size_t s = 0; s < documents.size(); ++s) {
     int64_t tokens = 0;
@@ -109,7 +111,8 @@ std::string unigram_counts(const std::vector<std::shared_ptr<const Source>>& doc
   std::vector<std::vector<int64_t>> counts;
   std::vector<checkpoint::TensorView> views;
   for (const auto& source : documents) {
-    std::vector<int64_t>& count = counts.emplace_back(static_cast<size_t>(source->tokenizer().vocabulary().text_size()), 0);
+    std::vector<int64_t>& count =
+        counts.emplace_back(static_cast<size_t>(source->tokenizer().vocabulary().text_size()), 0);
     tokenizer::TokenSequence stream;
     constexpr int64_t kEnough = 20'000'000;  // tokens; the counts of larger corpora change no more
     int64_t seen = 0;
@@ -121,7 +124,9 @@ std::string unigram_counts(const std::vector<std::shared_ptr<const Source>>& doc
     }
   }
   for (size_t s = 0; s < documents.size(); ++s) {
-    views.push_back({documents[s]->spec().id, checkpoint::Dtype::kI64, {static_cast<int64_t>(counts[s].size())},
+    views.push_back({documents[s]->spec().id,
+                     checkpoint::Dtype::kI64,
+                     {static_cast<int64_t>(counts[s].size())},
                      std::as_bytes(std::span(counts[s]))});
   }
   std::string bytes;
@@ -159,9 +164,10 @@ StaticFiles make_static_files(const TrainingConfig& config, const std::string& t
   return files;
 }
 
-checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const TrainingState& state, const std::string& config_yaml,
-                                           const model::Model& model, const OptimizerState& optimizer,
-                                           const StaticFiles& static_files, int64_t attempt) {
+checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const TrainingState& state,
+                                           const std::string& config_yaml, const model::Model& model,
+                                           const OptimizerState& optimizer, const StaticFiles& static_files,
+                                           int64_t attempt) {
   checkpoint::CheckpointWriter writer(folder, state.step);
   writer.add_tensors("model.safetensors", model.store().export_tensors(), {{"format", "pt"}});
   writer.add_tensors(kFirstMomentFile, model::export_flat(model.store(), optimizer.first_moment, "first_moment."));
@@ -177,7 +183,8 @@ checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const TrainingSta
 TrainingState load_checkpoint(const Path& path, model::Model& model, const OptimizerState& optimizer) {
   const checkpoint::Checkpoint checkpoint(path);
   model.store().import_tensors(checkpoint::SafetensorsReader(checkpoint.file("model.safetensors")));
-  model::import_flat(model.store(), optimizer.first_moment, "first_moment.", checkpoint::SafetensorsReader(checkpoint.file(kFirstMomentFile)));
+  model::import_flat(model.store(), optimizer.first_moment, "first_moment.",
+                     checkpoint::SafetensorsReader(checkpoint.file(kFirstMomentFile)));
   model::import_flat(model.store(), optimizer.second_moment, "second_moment.",
                      checkpoint::SafetensorsReader(checkpoint.file(kSecondMomentFile)));
   return parse_training_state(checkpoint.read("training_state.json"), (path / "training_state.json").string());

@@ -19,12 +19,12 @@ struct OptimizerState {
 
 /// Where a run is. Everything else follows from the configuration and these numbers.
 struct TrainingState {
-  int64_t step = 0;       ///< Updates done (refused ones count).
-  int64_t next_row = 0;   ///< First row of the next step.
-  int64_t tokens = 0;     ///< Seen, without padding.
-  int64_t refused = 0;    ///< Steps refused because something was not finite.
-  int64_t updates = 0;    ///< Steps that changed the parameters: AdamW's bias correction counts these.
-  double seconds = 0;     ///< Training time over all attempts.
+  int64_t step = 0;      ///< Updates done (refused ones count).
+  int64_t next_row = 0;  ///< First row of the next step.
+  int64_t tokens = 0;    ///< Seen, without padding.
+  int64_t refused = 0;   ///< Steps refused because something was not finite.
+  int64_t updates = 0;   ///< Steps that changed the parameters: AdamW's bias correction counts these.
+  double seconds = 0;    ///< Training time over all attempts.
   bool operator==(const TrainingState&) const = default;
 };
 [[nodiscard]] std::string to_json(const TrainingState& state);
@@ -41,9 +41,10 @@ struct StaticFiles {
                                             const std::vector<std::shared_ptr<const data::Source>>& validation,
                                             const Path& scratch);
 
-checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const TrainingState& state, const std::string& config_yaml,
-                                           const model::Model& model, const OptimizerState& optimizer,
-                                           const StaticFiles& static_files, int64_t attempt);
+checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const TrainingState& state,
+                                           const std::string& config_yaml, const model::Model& model,
+                                           const OptimizerState& optimizer, const StaticFiles& static_files,
+                                           int64_t attempt);
 
 /// Fills model, optimizer and state. Throws CheckpointError when the checkpoint does not fit them.
 TrainingState load_checkpoint(const Path& path, model::Model& model, const OptimizerState& optimizer);

@@ -10,7 +10,8 @@ class RangeChecks {
  public:
   explicit RangeChecks(ConfigProblems& problems) : problems_(problems) {}
   void operator()(const char* name, double value, double low, double high) {
-    if (!(value >= low && value <= high)) problems_.add(name, cat("is ", value, ", but must be in [", low, ", ", high, "]"));
+    if (!(value >= low && value <= high))
+      problems_.add(name, cat("is ", value, ", but must be in [", low, ", ", high, "]"));
   }
 
  private:
@@ -52,7 +53,8 @@ void validate_config(const LoopConfig& config, ConfigProblems& problems) {
   count("demonstration_steps", config.demonstration_steps, 0);
   count("heldout_tokens", config.heldout_tokens, 0);
   if (config.micro_batch_rows > 0 && config.batch_rows % config.micro_batch_rows != 0) {
-    problems.add("micro_batch_rows", cat("is ", config.micro_batch_rows, ", which does not divide batch_rows ", config.batch_rows));
+    problems.add("micro_batch_rows",
+                 cat("is ", config.micro_batch_rows, ", which does not divide batch_rows ", config.batch_rows));
   }
 }
 

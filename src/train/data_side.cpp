@@ -11,9 +11,11 @@ OpenedData open_data(const TrainingConfig& config) {
   if (!config.tokenizer.model.empty()) {
     if (!std::filesystem::exists(config.tokenizer.model)) {
       throw ConfigError(cat("tokenizer.model: ", config.tokenizer.model,
-                            " does not exist; make it with `gato-data train-tokenizer --out ", config.tokenizer.model, " DATASET ...`"));
+                            " does not exist; make it with `gato-data train-tokenizer --out ", config.tokenizer.model,
+                            " DATASET ...`"));
     }
-    opened.text = std::make_shared<const tokenizer::TextTokenizer>(tokenizer::TextTokenizer::load(config.tokenizer.model));
+    opened.text =
+        std::make_shared<const tokenizer::TextTokenizer>(tokenizer::TextTokenizer::load(config.tokenizer.model));
   }
   const int64_t text_size = opened.text ? opened.text->size() : tokenizer::kNumBins;  // room for discrete ids
   opened.vocabulary = tokenizer::Vocabulary(text_size, config.tokenizer.private_discrete);

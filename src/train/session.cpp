@@ -65,10 +65,15 @@ std::string schedule_json(const OpenedData& data, const TrainingConfig& config) 
 }  // namespace
 
 Session::Session(const TrainingConfig& config, const std::vector<std::string>& command)
-    : config_(config), config_yaml_(dump_config(config)), folder_(config.run.dir), data_(open_data(config)), losses_(*data_.plan) {
+    : config_(config),
+      config_yaml_(dump_config(config)),
+      folder_(config.run.dir),
+      data_(open_data(config)),
+      losses_(*data_.plan) {
   set_thread_budget(static_cast<int>(config.train.threads));
   at::set_num_threads(thread_budget());
-  model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary), static_cast<uint64_t>(config.train.seed));
+  model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary),
+                                          static_cast<uint64_t>(config.train.seed));
   optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
   folder_.lock();
   folder_.create();
@@ -76,11 +81,12 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   resume_or_start();
   check_same_data();
   folder_.write_config(config_yaml_);
-  attempt_ = folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}}, command);
+  attempt_ =
+      folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}}, command);
   metrics_ = std::make_unique<run::MetricsWriter>(folder_.metrics_path(), attempt_);
   tensorboard_ = std::make_unique<run::TensorBoardWriter>(folder_.tensorboard_path("train"), attempt_, state_.step);
-  static_files_ = make_static_files(config_, data_.text ? data_.text->model_bytes() : "", data_.training, data_.validation,
-                                    folder_.root() / cat("scratch-", attempt_));
+  static_files_ = make_static_files(config_, data_.text ? data_.text->model_bytes() : "", data_.training,
+                                    data_.validation, folder_.root() / cat("scratch-", attempt_));
 }
 
 void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) const {
@@ -92,16 +98,18 @@ void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) const {
     if (before.at(key) != value) changed.push_back(key);
   }
   if (changed.empty()) return;
-  throw ConfigError(cat("the run in ", folder_.root().string(), " was started with other settings of ", join(changed, ", "),
-                        " (compare ", origin, "); give run.dir another folder, or the old settings to go on"));
+  throw ConfigError(cat("the run in ", folder_.root().string(), " was started with other settings of ",
+                        join(changed, ", "), " (compare ", origin,
+                        "); give run.dir another folder, or the old settings to go on"));
 }
 
 void Session::check_same_data() {
   const std::string schedule = schedule_json(data_, config_);
   const auto before = folder_.read_schedule();
   if (state_.step > 0 && before && *before != schedule) {
-    throw ConfigError(cat("the data sets or the tokenizer changed since the run in ", folder_.root().string(), " was started (see ",
-                          folder_.schedule_path().string(), "); restore them, or start a new run with another run.dir"));
+    throw ConfigError(cat("the data sets or the tokenizer changed since the run in ", folder_.root().string(),
+                          " was started (see ", folder_.schedule_path().string(),
+                          "); restore them, or start a new run with another run.dir"));
   }
   if (!before || *before != schedule) folder_.write_schedule(schedule);
 }
@@ -118,11 +126,12 @@ void Session::resume_or_start() {
 void Session::print_shares() const {
   log::info("train", model_->store().num_parameters(), " parameters; rows of ", config_.data.row_tokens, " tokens, ",
             config_.train.batch_rows, " rows per step, ", config_.train.steps, " steps (",
-            format_count(static_cast<double>(config_.train.steps * config_.train.batch_rows * config_.data.row_tokens)), " tokens)");
+            format_count(static_cast<double>(config_.train.steps * config_.train.batch_rows * config_.data.row_tokens)),
+            " tokens)");
   for (const data::SourceShare& share : data_.plan->shares(state_.next_row)) {
     log::info("train", "  ", share.task, ": ", format_fixed(100 * share.asked_share, 1), " % of tokens, ",
-              format_fixed(100 * share.loss_share, 1), " % of the loss, label weight ", format_fixed(share.label_weight, 2),
-              ", all seen once in ", format_count(share.epoch_rows), " rows");
+              format_fixed(100 * share.loss_share, 1), " % of the loss, label weight ",
+              format_fixed(share.label_weight, 2), ", all seen once in ", format_count(share.epoch_rows), " rows");
   }
 }
 
@@ -131,9 +140,9 @@ TrainingOutcome Session::run() {
   start_ = window_start_ = Clock::now();
   seconds_before_ = state_.seconds;
   tokens_before_ = state_.tokens;
-  loader_ = std::make_unique<data::Loader>(std::make_shared<const data::RowBuilder>(data_.plan, true), state_.next_row,
-                                           config_.train.batch_rows, 0, 1, static_cast<int>(config_.data.loader_threads),
-                                           config_.data.prefetch_batches);
+  loader_ = std::make_unique<data::Loader>(
+      std::make_shared<const data::RowBuilder>(data_.plan, true), state_.next_row, config_.train.batch_rows, 0, 1,
+      static_cast<int>(config_.data.loader_threads), config_.data.prefetch_batches);
   const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
   try {
     // A stop signal during validation saves before the validation is done: then it comes first now.
@@ -210,18 +219,20 @@ bool Session::update(double weight_sum, double summed_loss) {
   update.step = ++state_.updates;
   const bool clip = optimizer.clip_norm > 0 && norm > optimizer.clip_norm;
   update.grad_scale = (clip ? optimizer.clip_norm / norm : 1) / weight_sum;
-  kernels::adamw_step(model_->store().values(), model_->store().gradients(), optimizer_.first_moment, optimizer_.second_moment, spans,
-                      update);
+  kernels::adamw_step(model_->store().values(), model_->store().gradients(), optimizer_.first_moment,
+                      optimizer_.second_moment, spans, update);
   return true;
 }
 
 void Session::refuse_step(const std::string& why) {
   ++state_.refused;
   ++refused_in_a_row_;
-  log::warning("train", "step ", state_.step, " is refused (", why, "); its rows are passed over, parameters stay as they were");
+  log::warning("train", "step ", state_.step, " is refused (", why,
+               "); its rows are passed over, parameters stay as they were");
   if (refused_in_a_row_ >= kMaxRefusedInARow) {
-    throw DivergedError(cat(refused_in_a_row_, " steps in a row up to step ", state_.step, " were not finite; checkpoints up to step ",
-                            last_saved_step_, " are whole. Lower optimizer.learning_rate or set optimizer.clip_norm, and start again "
+    throw DivergedError(cat(refused_in_a_row_, " steps in a row up to step ", state_.step,
+                            " were not finite; checkpoints up to step ", last_saved_step_,
+                            " are whole. Lower optimizer.learning_rate or set optimizer.clip_norm, and start again "
                             "from an earlier checkpoint"));
   }
 }
@@ -236,11 +247,13 @@ void Session::log_point() {
   const double elapsed = std::max(1e-9, std::chrono::duration<double>(now - window_start_).count());
   const double waited = loader_->seconds_waited();
   const double rate = static_cast<double>(window_tokens_) / elapsed;
-  const double left = elapsed / static_cast<double>(std::max<int64_t>(1, window_steps_)) * static_cast<double>(config_.train.steps - state_.step);
+  const double left = elapsed / static_cast<double>(std::max<int64_t>(1, window_steps_)) *
+                      static_cast<double>(config_.train.steps - state_.step);
   const double lr = learning_rate(config_.optimizer, state_.step, config_.train.steps);
   const auto domains = losses_.means();
-  log::info("train", "step ", state_.step, "/", config_.train.steps, "  loss ", format_fixed(losses_.mean(), 3), " (", domain_text(domains),
-            ")  lr ", lr, "  |g| ", format_fixed(gradient_norm_, 2), "  ", format_count(rate), " tok/s  ", format_seconds(left), " left");
+  log::info("train", "step ", state_.step, "/", config_.train.steps, "  loss ", format_fixed(losses_.mean(), 3), " (",
+            domain_text(domains), ")  lr ", lr, "  |g| ", format_fixed(gradient_norm_, 2), "  ", format_count(rate),
+            " tok/s  ", format_seconds(left), " left");
   run::MetricValues values;
   for (const auto& [domain, loss] : domains) values["train/loss/" + domain] = loss;
   values["train/loss"] = losses_.mean();
@@ -283,7 +296,8 @@ void Session::validate() {
   values["validation/loss"] = losses.mean();
   metrics_->write(state_.step, state_.tokens, values);
   tensorboard_->write(state_.step, values);
-  log::info("train", "validation at step ", state_.step, ": loss ", format_fixed(losses.mean(), 3), " (", domain_text(validation_loss_), ")");
+  log::info("train", "validation at step ", state_.step, ": loss ", format_fixed(losses.mean(), 3), " (",
+            domain_text(validation_loss_), ")");
   window_start_ += Clock::now() - begin;  // so that tokens/s speaks of training alone
 }
 
@@ -291,14 +305,19 @@ void Session::save() {
   if (last_saved_step_ == state_.step) return;
   const auto begin = Clock::now();
   state_.seconds = seconds_before_ + std::chrono::duration<double>(begin - start_).count();
-  const auto saved = save_checkpoint(folder_.checkpoints_path(), state_, config_yaml_, *model_, optimizer_, static_files_, attempt_);
+  const auto saved =
+      save_checkpoint(folder_.checkpoints_path(), state_, config_yaml_, *model_, optimizer_, static_files_, attempt_);
   last_saved_step_ = state_.step;
-  checkpoint::prune(folder_.checkpoints_path(), {config_.train.keep_checkpoints, config_.train.keep_every}, checkpoint::VerifyDepth::kSizes);
+  checkpoint::prune(folder_.checkpoints_path(), {config_.train.keep_checkpoints, config_.train.keep_every},
+                    checkpoint::VerifyDepth::kSizes);
   const auto took = Clock::now() - begin;
   window_start_ += took;
-  log::info("train", "saved ", saved.path.string(), " (", format_seconds(std::chrono::duration<double>(took).count()), ")");
+  log::info("train", "saved ", saved.path.string(), " (", format_seconds(std::chrono::duration<double>(took).count()),
+            ")");
 }
 
-TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command) { return Session(config, command).run(); }
+TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command) {
+  return Session(config, command).run();
+}
 
 }  // namespace gato::train

@@ -209,7 +209,8 @@ TEST(SourceTest, MissingOrForeignTokenColumnsNameTheCommandThatMakesThem) {
   const test::SyntheticData data;
   std::vector<Path> columns;
   for (const Path& shard : find_shards(data.config())) {
-    if (std::filesystem::exists(episode::token_columns_path(shard))) columns.push_back(episode::token_columns_path(shard));
+    if (std::filesystem::exists(episode::token_columns_path(shard)))
+      columns.push_back(episode::token_columns_path(shard));
   }
   ASSERT_GE(columns.size(), 2u);
   std::filesystem::remove(columns[0]);
@@ -225,7 +226,8 @@ TEST(SourceTest, MissingOrForeignTokenColumnsNameTheCommandThatMakesThem) {
 TEST(SourceTest, DamagedShardIsNamed) {
   const test::SyntheticData data;
   const std::vector<Path> shards = find_shards(data.config());
-  const auto control = std::find_if(shards.begin(), shards.end(), [](const Path& p) { return p.string().find("control") != std::string::npos; });
+  const auto control = std::find_if(shards.begin(), shards.end(),
+                                    [](const Path& p) { return p.string().find("control") != std::string::npos; });
   ASSERT_NE(control, shards.end());
   {
     std::fstream file(*control, std::ios::in | std::ios::out | std::ios::binary);

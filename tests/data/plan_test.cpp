@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <map>
-#include <array>
 #include <set>
 
 #include "support/synthetic_data.h"
@@ -15,7 +15,8 @@ namespace {
 using test::shared_data;
 
 TEST(WindowTest, EveryEpochUsesEachStepOnceWhateverTheLengths) {
-  for (const auto& [low, high] : std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {2, 2}, {7, 7}, {1, 4}, {3, 5}, {4, 9}, {50, 50}}) {
+  for (const auto& [low, high] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {2, 2}, {7, 7}, {1, 4}, {3, 5}, {4, 9}, {50, 50}}) {
     for (int64_t length = 1; length <= 60; ++length) {
       for (uint64_t key = 0; key < 5; ++key) {
         const int64_t n = num_windows(length, low, high);
@@ -34,7 +35,8 @@ TEST(WindowTest, EveryEpochUsesEachStepOnceWhateverTheLengths) {
 }
 
 TEST(WindowTest, EpochsCutAtOtherOffsets) {
-  for (const auto& [length, low, high] : std::vector<std::array<int64_t, 3>>{{40, 8, 8}, {41, 8, 8}, {47, 8, 8}, {40, 2, 6}}) {
+  for (const auto& [length, low, high] :
+       std::vector<std::array<int64_t, 3>>{{40, 8, 8}, {41, 8, 8}, {47, 8, 8}, {40, 2, 6}}) {
     std::set<int64_t> second_begins;
     for (uint64_t key = 0; key < 200; ++key) second_begins.insert(window_at(length, low, high, key, 1).first);
     EXPECT_GE(second_begins.size(), 2u) << length << " [" << low << ", " << high << "]";
@@ -74,7 +76,8 @@ std::map<int32_t, uint64_t> items_per_epoch(const RowPlan& plan) {
   for (size_t i = 0; i < plan.sources().size(); ++i) {
     for (const SourceShare& share : shares) {
       if (share.source != plan.sources()[i]->id()) continue;
-      items[static_cast<int32_t>(i)] = static_cast<uint64_t>(std::llround(static_cast<double>(plan.sources()[i]->total_tokens()) / share.tokens_per_item));
+      items[static_cast<int32_t>(i)] = static_cast<uint64_t>(
+          std::llround(static_cast<double>(plan.sources()[i]->total_tokens()) / share.tokens_per_item));
     }
   }
   return items;
@@ -95,7 +98,8 @@ TEST(RowPlanTest, SourcesAreUsedWithoutReplacementEpochByEpoch) {
     // What packing dropped is missing, nothing else.
     if (usage.steps.count({source, epoch + 1}) != 0) {
       ++whole_epochs;
-      EXPECT_GE(static_cast<double>(steps.size()), 0.9 * static_cast<double>(all)) << "source " << source << " epoch " << epoch;
+      EXPECT_GE(static_cast<double>(steps.size()), 0.9 * static_cast<double>(all))
+          << "source " << source << " epoch " << epoch;
     }
   }
   EXPECT_GE(whole_epochs, 4);
@@ -108,7 +112,8 @@ TEST(RowPlanTest, TokenSharesAreAsAskedAndRowsAreFull) {
   for (const SourceShare& share : plan->shares(0)) {
     for (size_t i = 0; i < plan->sources().size(); ++i) {
       if (plan->sources()[i]->id() != share.source) continue;
-      const double realised = static_cast<double>(usage.tokens.at(static_cast<int32_t>(i))) / static_cast<double>(usage.filled);
+      const double realised =
+          static_cast<double>(usage.tokens.at(static_cast<int32_t>(i))) / static_cast<double>(usage.filled);
       EXPECT_NEAR(realised, share.asked_share, 0.005) << share.source;
     }
   }
@@ -135,7 +140,8 @@ TEST(RowPlanTest, LaterPhaseLeavesOldRowsAsTheyWere) {
 
 TEST(RowPlanTest, SeedDecidesTheOrder) {
   const DataConfig config = shared_data().config();
-  const RowBuilder one(shared_data().plan(config, 1), true), same(shared_data().plan(config, 1), true), other(shared_data().plan(config, 2), true);
+  const RowBuilder one(shared_data().plan(config, 1), true), same(shared_data().plan(config, 1), true),
+      other(shared_data().plan(config, 2), true);
   EXPECT_EQ(one.build(5, 3), same.build(5, 3));
   EXPECT_NE(one.build(5, 3), other.build(5, 3));
 }

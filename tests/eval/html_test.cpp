@@ -5,7 +5,9 @@
 namespace gato::eval {
 namespace {
 
-TEST(HtmlTest, EscapesWhatWouldBeMarkup) { EXPECT_EQ(escape_html("<b a=\"1\">&</b>"), "&lt;b a=&quot;1&quot;&gt;&amp;&lt;/b&gt;"); }
+TEST(HtmlTest, EscapesWhatWouldBeMarkup) {
+  EXPECT_EQ(escape_html("<b a=\"1\">&</b>"), "&lt;b a=&quot;1&quot;&gt;&amp;&lt;/b&gt;");
+}
 
 TEST(HtmlTest, Base64AsInRfc4648) {
   EXPECT_EQ(base64(""), "");
@@ -24,7 +26,8 @@ TEST(HtmlTest, ChartsOfStrangeCurvesStayWhole) {
     EXPECT_EQ(chart.find("nan"), std::string::npos);
     EXPECT_EQ(chart.find("<1>"), std::string::npos);
   }
-  EXPECT_NE(score_bars({{"task", -40, -60, -20, ""}, {"other", 230, 200, 260, "note"}}).find("note"), std::string::npos);
+  EXPECT_NE(score_bars({{"task", -40, -60, -20, ""}, {"other", 230, 200, 260, "note"}}).find("note"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -51,7 +51,8 @@ class SmallRun {
                              {{.tasks = "*", .share = 1},
                               {.tasks = "grid/*", .share = 1, .steps = {1, 4, false}},
                               {.tasks = "text/*", .share = 1, .steps = {1, 1, true}}}}};
-    config.model = {.layers = 2, .width = 32, .heads = 2, .head_dim = 16, .hidden = 64, .patch_channels = 8, .stochastic_depth = 0};
+    config.model = {
+        .layers = 2, .width = 32, .heads = 2, .head_dim = 16, .hidden = 64, .patch_channels = 8, .stochastic_depth = 0};
     config.optimizer = {.learning_rate = 3e-3, .warmup_steps = 5};
     config.train = {.steps = 30, .batch_rows = 4, .validate_every = 0, .validation_rows = 8, .heldout_tokens = 2000};
     train::train(config, {"test"});
@@ -165,7 +166,8 @@ TEST(ModelPolicyTest, MoreContextSeesThePast) {
     const auto policy = make_model_policy(agent, environment->spec(), 2);
     policy->begin_episode(0, seed);
     policy->begin_episode(1, seed);
-    for (int i = 0; i < 3; ++i) static_cast<void>(policy->act(std::vector<int>{0, 1}, std::vector<episode::StepValues>{first, second}));
+    for (int i = 0; i < 3; ++i)
+      static_cast<void>(policy->act(std::vector<int>{0, 1}, std::vector<episode::StepValues>{first, second}));
     const auto actions = policy->act(std::vector<int>{0, 1}, std::vector<episode::StepValues>{second, second});
     differs = !(actions[0] == actions[1]);
   }

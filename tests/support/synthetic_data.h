@@ -11,7 +11,8 @@
 /// Small data sets of every modality, written to a folder.
 namespace gato::data::test {
 
-inline episode::FieldSpec field(std::string name, episode::Modality modality, std::vector<int64_t> shape = {}, int64_t num_values = 0) {
+inline episode::FieldSpec field(std::string name, episode::Modality modality, std::vector<int64_t> shape = {},
+                                int64_t num_values = 0) {
   episode::FieldSpec spec;
   spec.name = std::move(name);
   spec.modality = modality;
@@ -43,7 +44,8 @@ inline episode::TaskSpec image_task() {
 inline episode::TaskSpec grid_task() {
   episode::TaskSpec task;
   task.id = "grid/find";
-  task.observation = {field("mission", episode::Modality::kText), field("view", episode::Modality::kDiscrete, {2, 2}, 9)};
+  task.observation = {field("mission", episode::Modality::kText),
+                      field("view", episode::Modality::kDiscrete, {2, 2}, 9)};
   task.action = {field("move", episode::Modality::kDiscrete, {}, 4)};
   return task;
 }
@@ -58,9 +60,10 @@ inline episode::TaskSpec text_task() {
 
 inline std::string sentence(Rng& rng, int64_t words) {
   static const std::vector<std::string> kWords = {
-      "the",  "red",   "ball",  "went",  "to",    "a",     "green", "hill",  "and",    "came",  "back",  "window", "yellow",
-      "door", "quick", "brown", "fox",   "jumps", "over",  "lazy",  "dog",   "mighty", "river", "under", "stone",  "bridge",
-      "cold", "night", "wind",  "blows", "far",   "from",  "every", "house", "keeper", "knew",  "his",   "long",   "way"};
+      "the",  "red",    "ball",   "went",  "to",     "a",      "green", "hill",  "and",  "came",
+      "back", "window", "yellow", "door",  "quick",  "brown",  "fox",   "jumps", "over", "lazy",
+      "dog",  "mighty", "river",  "under", "stone",  "bridge", "cold",  "night", "wind", "blows",
+      "far",  "from",   "every",  "house", "keeper", "knew",   "his",   "long",  "way"};
   std::string text;
   for (int64_t i = 0; i < words; ++i) {
     text += (i > 0 ? " " : "") + kWords[static_cast<size_t>(rng.below(static_cast<int64_t>(kWords.size())))];
@@ -72,17 +75,20 @@ inline episode::FieldValue random_value(const episode::FieldSpec& spec, Rng& rng
   episode::FieldValue value;
   switch (spec.modality) {
     case episode::Modality::kContinuous:
-      for (int64_t i = 0; i < spec.num_elements(); ++i) value.continuous.push_back(static_cast<float>(rng.uniform(-1, 1)));
+      for (int64_t i = 0; i < spec.num_elements(); ++i)
+        value.continuous.push_back(static_cast<float>(rng.uniform(-1, 1)));
       break;
     case episode::Modality::kDiscrete:
-      for (int64_t i = 0; i < spec.num_elements(); ++i) value.discrete.push_back(static_cast<int32_t>(rng.below(spec.num_values)));
+      for (int64_t i = 0; i < spec.num_elements(); ++i)
+        value.discrete.push_back(static_cast<int32_t>(rng.below(spec.num_values)));
       break;
     case episode::Modality::kText:
       value.text = sentence(rng, words);
       break;
     case episode::Modality::kImage:
       value.image = {static_cast<int32_t>(spec.shape[0]), static_cast<int32_t>(spec.shape[1]), {}};
-      for (int64_t i = 0; i < spec.shape[0] * spec.shape[1] * 3; ++i) value.image.pixels.push_back(static_cast<uint8_t>(rng.below(256)));
+      for (int64_t i = 0; i < spec.shape[0] * spec.shape[1] * 3; ++i)
+        value.image.pixels.push_back(static_cast<uint8_t>(rng.below(256)));
       break;
   }
   return value;
@@ -145,7 +151,8 @@ class SyntheticData {
   [[nodiscard]] tokenizer::Vocabulary vocabulary() const { return {text_->size(), true}; }
   [[nodiscard]] Path folder() const { return folder_.path(); }
 
-  [[nodiscard]] std::shared_ptr<const RowPlan> plan(const DataConfig& config, uint64_t seed = 1, Split split = Split::kTraining) const {
+  [[nodiscard]] std::shared_ptr<const RowPlan> plan(const DataConfig& config, uint64_t seed = 1,
+                                                    Split split = Split::kTraining) const {
     return std::make_shared<const RowPlan>(config, open_sources(config, vocabulary(), text_.get(), split), seed,
                                            split == Split::kValidation);
   }

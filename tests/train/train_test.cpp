@@ -6,7 +6,6 @@
 #include <cmath>
 #include <thread>
 
-
 #include "gato/checkpoint/checkpoint.h"
 #include "gato/core/log.h"
 #include "gato/core/signals.h"
@@ -98,11 +97,15 @@ TEST_F(TrainTest, InterruptedRunGivesTheSameBitsAsAnUninterruptedOne) {
     clear_signal_flags();
   }
   EXPECT_GE(interruptions, 1);
-  for (const char* file : {"model.safetensors", "optimizer-first_moment.safetensors", "optimizer-second_moment.safetensors"}) {
-    EXPECT_TRUE(final_file(folder_ / "whole", file, 24) == final_file(folder_ / "parts", file, 24)) << file << " differs";
+  for (const char* file :
+       {"model.safetensors", "optimizer-first_moment.safetensors", "optimizer-second_moment.safetensors"}) {
+    EXPECT_TRUE(final_file(folder_ / "whole", file, 24) == final_file(folder_ / "parts", file, 24))
+        << file << " differs";
   }
-  const auto whole_losses = run::read_metrics(run::RunFolder(folder_ / "whole").metrics_path()).series("validation/loss");
-  const auto parts_losses = run::read_metrics(run::RunFolder(folder_ / "parts").metrics_path()).series("validation/loss");
+  const auto whole_losses =
+      run::read_metrics(run::RunFolder(folder_ / "whole").metrics_path()).series("validation/loss");
+  const auto parts_losses =
+      run::read_metrics(run::RunFolder(folder_ / "parts").metrics_path()).series("validation/loss");
   EXPECT_EQ(whole_losses, parts_losses);
 }
 
@@ -114,15 +117,18 @@ TEST_F(TrainTest, LossFallsAndValidationIsReportedByDomain) {
   const auto losses = run::read_metrics(run::RunFolder(config.run.dir).metrics_path()).series("train/loss/text");
   ASSERT_GE(losses.size(), 10u);
   EXPECT_LT(losses.back().second, losses.front().second - 0.5);
-  for (const char* domain : {"control", "game", "grid", "text"}) EXPECT_TRUE(outcome.validation_loss.count(domain)) << domain;
+  for (const char* domain : {"control", "game", "grid", "text"})
+    EXPECT_TRUE(outcome.validation_loss.count(domain)) << domain;
 }
 
 TEST_F(TrainTest, FinishedRunDoesNothingMore) {
   const TrainingConfig config = small_config(folder_ / "run");
   train(config, {"test"});
-  const auto before = std::filesystem::last_write_time(run::RunFolder(config.run.dir).checkpoints_path() / checkpoint::step_name(24));
+  const auto before =
+      std::filesystem::last_write_time(run::RunFolder(config.run.dir).checkpoints_path() / checkpoint::step_name(24));
   EXPECT_TRUE(train(config, {"test"}).finished);
-  EXPECT_EQ(before, std::filesystem::last_write_time(run::RunFolder(config.run.dir).checkpoints_path() / checkpoint::step_name(24)));
+  EXPECT_EQ(before, std::filesystem::last_write_time(run::RunFolder(config.run.dir).checkpoints_path() /
+                                                     checkpoint::step_name(24)));
 }
 
 TEST_F(TrainTest, OtherSettingsDoNotGoOnWithARun) {
@@ -143,7 +149,8 @@ TEST_F(TrainTest, OtherSettingsDoNotGoOnWithARun) {
 TEST_F(TrainTest, DamagedCheckpointIsPassedOverAndComputedAgain) {
   TrainingConfig config = small_config(folder_ / "run");
   train(config, {"test"});
-  const Path newest = run::RunFolder(config.run.dir).checkpoints_path() / checkpoint::step_name(24) / "model.safetensors";
+  const Path newest =
+      run::RunFolder(config.run.dir).checkpoints_path() / checkpoint::step_name(24) / "model.safetensors";
   const std::string whole = read_file(newest);
   std::string damaged = whole;
   damaged[damaged.size() / 2] ^= 1;
@@ -168,8 +175,10 @@ TEST_F(TrainTest, AccumulationGivesTheGradientsOfTheWholeBatch) {
   TrainingConfig config = small_config(folder_ / "run");
   const auto builder = data::RowBuilder(shared_data().plan(config.data), true);
   const data::Batch batch = builder.build(0, 4);
-  model::Model whole(config.model, {shared_data().vocabulary().size(), shared_data().vocabulary().first_bin(), 1024}, 1);
-  model::Model parts(config.model, {shared_data().vocabulary().size(), shared_data().vocabulary().first_bin(), 1024}, 1);
+  model::Model whole(config.model, {shared_data().vocabulary().size(), shared_data().vocabulary().first_bin(), 1024},
+                     1);
+  model::Model parts(config.model, {shared_data().vocabulary().size(), shared_data().vocabulary().first_bin(), 1024},
+                     1);
   const auto add = [&](model::Model& model, int64_t first, int64_t count) {
     const BatchTensors tensors = batch_tensors(batch, first, count);
     model.backward(model.loss(tensors.input, tensors.loss).loss);
