@@ -18,20 +18,18 @@ for shard in data/*/*.gato; do cmp "$shard" "again/${shard#data/}" || fail "$sha
 "$bin/gato-data" train-tokenizer --size 1024 --out tokenizer.model data
 "$bin/gato-data" tokenize --tokenizer tokenizer.model data
 
-train() {
-  "$bin/gato-train" --config "$GATO_SOURCE/configs/demo.yaml" run.dir="$1" data.datasets=[data] tokenizer.model=tokenizer.model \
-    train.steps=60 train.log_every=10 train.validate_every=30 train.checkpoint_every=10 train.keep_checkpoints=100 "${@:2}"
-}
-train whole
+settings=(--config "$GATO_SOURCE/configs/demo.yaml" data.datasets=[data] tokenizer.model=tokenizer.model train.steps=60
+  train.log_every=10 train.validate_every=30 train.checkpoint_every=10 train.keep_checkpoints=100)
+train() { "$bin/gato-train" "${settings[@]}" "$@"; }
+train run.dir=whole
 # Killed without warning again and again, the run ends with the same bits.
-for pause in 1.6 2.2 2.8; do timeout -s KILL "$pause" "$bin/gato-train" --config "$GATO_SOURCE/configs/demo.yaml" run.dir=killed data.datasets=[data] \
-  tokenizer.model=tokenizer.model train.steps=60 train.log_every=10 train.validate_every=30 train.checkpoint_every=10 train.keep_checkpoints=100 || true; done
-train killed
+for pause in 1.6 2.2 2.8; do timeout -s KILL "$pause" "$bin/gato-train" "${settings[@]}" run.dir=killed || true; done
+train run.dir=killed
 cmp whole/checkpoints/step-00000060/model.safetensors killed/checkpoints/step-00000060/model.safetensors || fail "a killed run ends elsewhere"
 
 # A stop signal saves and says so by exit code 75.
 set +e
-train stopped train.steps=100000 train.checkpoint_every=100000 & pid=$!
+"$bin/gato-train" "${settings[@]}" run.dir=stopped train.steps=100000 train.checkpoint_every=100000 & pid=$!
 for _ in $(seq 100); do [ -s stopped/metrics.jsonl ] && break; sleep 0.1; done
 kill -TERM "$pid"; wait "$pid"; code=$?
 set -e
