@@ -7,6 +7,8 @@
 namespace gato::train {
 
 OpenedData open_data(const TrainingConfig& config) {
+  static_cast<void>(
+      data::find_shards(config.data));  // missing data is told before a missing tokenizer, which is made from it
   OpenedData opened;
   if (!config.tokenizer.model.empty()) {
     if (!std::filesystem::exists(config.tokenizer.model)) {
