@@ -1,4 +1,6 @@
 // A training loop written by hand on the library's parts. usage: training_loop DATASETS TOKENIZER_MODEL [STEPS]
+#include <ATen/ATen.h>
+
 #include <cmath>
 #include <iostream>
 
