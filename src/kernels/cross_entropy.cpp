@@ -163,10 +163,13 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
     const at::Tensor& positions = saved[3];
     const float* log_sum = saved[4].const_data_ptr<float>() + 2 * task.positions();
     const float scale = gradients[0].item<float>();
+    // Kept logits become their own gradient in place: a second backward through a retained graph computes them anew.
+    const at::Tensor kept_logits = context->saved_data.count("spent") == 0 ? saved[5] : at::Tensor();
+    context->saved_data["spent"] = true;
     const at::Tensor gathered_gradient = at::empty_like(task.gathered);
     for (int64_t begin = 0; begin < task.positions(); begin += task.chunk) {
       const int64_t end = std::min(task.positions(), begin + task.chunk);
-      const at::Tensor logits = saved[5].defined() ? saved[5] : task.logits(begin, end);
+      const at::Tensor logits = kept_logits.defined() ? kept_logits : task.logits(begin, end);
       task.differentiate(logits, begin, log_sum, scale);
       matmul_into(logits, task.table.value, gathered_gradient.slice(0, begin, end), 0);
       if (task.table.gradient.defined()) {

@@ -112,6 +112,16 @@ TEST(HeadTest, MatchesFiniteDifferences) {
   }
 }
 
+TEST(HeadTest, ASecondBackwardThroughAKeptGraphAddsTheSameAgain) {
+  const HeadInput in = make_input({20, 8, 50, 11, 0, 0});
+  const Parameter table = make_parameter(in.table);
+  const at::Tensor loss = head_cross_entropy(leaf(in.hidden), table, in.positions, in.targets, in.weights).loss;
+  torch::autograd::backward({loss}, {}, true);
+  const at::Tensor once = table.gradient.clone();
+  torch::autograd::backward({loss});
+  EXPECT_TRUE(all_close(table.gradient, once * 2, tolerance_of(at::kFloat)));
+}
+
 TEST(HeadTest, ExtremeLogitsStayFinite) {
   const at::Tensor hidden = leaf(at::full({2, 1}, 1000.0f));
   const Parameter table = make_parameter(at::tensor({1.0f, 0.0f, -1.0f}).view({3, 1}));

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <thread>
+
 #include "gato/core/error.h"
 #include "gato/kernels/optimizer.h"
 #include "model/small_model.h"
@@ -180,16 +182,35 @@ TEST(ModelTest, SameSeedSameBits) {
   const SmallBatch batch = small_batch(3, 64, 2);
   ModelConfig config = small_config();
   config.stochastic_depth = 0.3;
-  std::vector<at::Tensor> gradients;
-  for (int run = 0; run < 2; ++run) {
-    Model model(config, small_shape(), 7);
-    model.backward(
-        model.loss(batch.input, batch.where, {.training = true, .seed = 3, .step = 4, .first_row = 5}, 2).loss);
-    gradients.push_back(model.store().gradients().clone());
+  for (const int threads : {1, 2}) {
+    at::set_num_threads(threads);
+    std::vector<at::Tensor> gradients;
+    for (int run = 0; run < 2; ++run) {
+      Model model(config, small_shape(), 7);
+      const ForwardOptions options{.training = true, .seed = 3, .step = 4, .first_row = 5};
+      model.backward(model.loss(batch.input, batch.where, options, 2).loss);
+      gradients.push_back(model.store().gradients().clone());
+    }
+    EXPECT_TRUE(same_bits(gradients[0], gradients[1])) << threads << " threads";
   }
-  EXPECT_TRUE(same_bits(gradients[0], gradients[1]));
+  at::set_num_threads(1);
   EXPECT_FALSE(
       same_bits(Model(config, small_shape(), 7).store().values(), Model(config, small_shape(), 8).store().values()));
+}
+
+TEST(ModelTest, SeveralThreadsMayAskOneModel) {
+  const Model model(small_config(), small_shape(), 7, Model::Purpose::kInference);
+  std::vector<SmallBatch> batches;
+  std::vector<at::Tensor> expected, actual(4);
+  for (uint64_t i = 0; i < 4; ++i) {
+    batches.push_back(small_batch(2, 20 + 10 * static_cast<int64_t>(i), i));
+    expected.push_back(model.forward(batches.back().input));
+  }
+  const Model fresh(small_config(), small_shape(), 7, Model::Purpose::kInference);  // with no rotary table yet
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < 4; ++i) threads.emplace_back([&, i] { actual[i] = fresh.forward(batches[i].input); });
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(all_close(actual[i], expected[i], tolerance_of(at::kFloat)));
 }
 
 TEST(ModelTest, StochasticDepthIsAFunctionOfSeedStepAndRow) {
