@@ -62,7 +62,8 @@ Verb add_collect(CLI::App& app) {
   verb->add_option("--suite", arguments->suite, "Name in configs/suites, or a file");
   verb->add_option("--out", arguments->out, "Folder for the data sets");
   verb->add_option("--seed", arguments->seed, "Seed; the same seed gives the same files");
-  verb->add_option("--threads", arguments->threads, "0: all processors; the files do not depend on it");
+  verb->add_option("--threads", arguments->threads, "0: all processors; the files do not depend on it")
+      ->check(CLI::Range(0, 4096));
   verb->add_option("--scale", arguments->scale, "Multiplies the number of episodes of every task");
   verb->add_option("--reference-episodes", arguments->reference_episodes,
                    "Episodes that measure expert and random returns");

@@ -56,7 +56,8 @@ int program(int argc, char** argv) {
         app.add_option("--checkpoint", arguments->checkpoint, "Checkpoint folder, or run folder for its newest one");
         app.add_option("--suite", arguments->suite, "Name in configs/suites, or a file");
         app.add_option("--out", arguments->out, "Folder for the results; default: inside the run folder");
-        app.add_option("--rollouts", options.rollouts, "Episodes per task; 0: as the suite says");
+        app.add_option("--rollouts", options.rollouts, "Episodes per task; 0: as the suite says")
+            ->check(CLI::Range(0, 1000000));
         app.add_option("--seed", options.seed, "Seed of the episodes");
         app.add_option("--slots", options.slots, "Environments per forward pass")->check(CLI::Range(1, 4096));
         app.add_option("--task", options.tasks, "Only tasks that match this pattern; may be given several times")
@@ -64,7 +65,7 @@ int program(int argc, char** argv) {
         app.add_option("--record", options.record_episodes, "Episodes per task whose pictures are kept")
             ->check(CLI::Range(0, 100));
         app.add_flag("--again", options.again, "Play tasks again that have a result already");
-        app.add_option("--threads", arguments->threads, "0: all processors");
+        app.add_option("--threads", arguments->threads, "0: all processors")->check(CLI::Range(0, 4096));
         app.require_subcommand(0, 1);
         const auto report = add_report(app);
         return [arguments, report] {

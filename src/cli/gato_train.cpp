@@ -16,15 +16,8 @@ struct Arguments {
   bool check = false, print_config = false, documented = false;
 };
 
-/// `--key.path=value` is accepted as well as `key.path=value`.
-std::string override_of(const std::string& argument) {
-  return argument.rfind("--", 0) == 0 ? argument.substr(2) : argument;
-}
-
 int train_or_check(const Arguments& arguments, const std::vector<std::string>& command) {
-  std::vector<std::string> overrides;
-  for (const std::string& argument : arguments.overrides) overrides.push_back(override_of(argument));
-  const ConfigNode node = load_config(arguments.configs, overrides);
+  const ConfigNode node = load_config(arguments.configs, arguments.overrides);
   auto config = read_config<train::TrainingConfig>(node);
   if (config.run.dir.empty()) {
     config.run.dir =

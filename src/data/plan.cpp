@@ -57,7 +57,7 @@ std::pair<int64_t, int64_t> window_at(int64_t length, int64_t low, int64_t high,
 
 namespace {
 
-constexpr int kCachedBlocks = 8;
+constexpr size_t kCachedBlocks = 8;
 
 /// The windows of one source under one window setting, numbered through an epoch in shard order.
 struct WindowTable {
@@ -189,7 +189,12 @@ struct RowPlan::State {
   uint64_t seed = 0;
   std::vector<Phase> phases;
   mutable std::mutex mutex;
-  mutable std::map<int64_t, std::shared_ptr<const PlannedBlock>> cache;
+  struct CachedBlock {
+    std::shared_ptr<const PlannedBlock> block;
+    uint64_t last_use = 0;
+  };
+  mutable std::map<int64_t, CachedBlock> cache;
+  mutable uint64_t clock = 0;
 
   [[nodiscard]] const Phase& phase_of_block(int64_t block) const {
     size_t i = phases.size() - 1;
@@ -283,7 +288,8 @@ void RowPlan::State::add_phase(size_t index, bool allow_missing) {
     // The mean length of prompts has no closed form: measured on the first items.
     plan.items_per_block = 256;
     std::vector<PlannedSequence> sample;
-    draw_items(phase, plan, 0, sample);
+    draw_items(phase, plan, phase.first_block, sample);
+    GATO_CHECK(!sample.empty(), "no items of ", sources[static_cast<size_t>(plan.source)]->id());
     double prompt = 0;
     for (const PlannedSequence& item : sample)
       prompt +=
@@ -389,13 +395,19 @@ RowPlan::~RowPlan() = default;
 std::shared_ptr<const PlannedBlock> RowPlan::block(int64_t index) const {
   GATO_CHECK(index >= 0, "block ", index);
   const std::lock_guard lock(state_->mutex);
+  const uint64_t now = ++state_->clock;
   const auto found = state_->cache.find(index);
-  if (found != state_->cache.end()) return found->second;
+  if (found != state_->cache.end()) {
+    found->second.last_use = now;
+    return found->second.block;
+  }
   auto planned = std::make_shared<const PlannedBlock>(state_->plan_block(state_->phase_of_block(index), index));
-  state_->cache[index] = planned;
-  // Loaders walk forward: the lowest block is the one needed no more.
-  if (state_->cache.size() > kCachedBlocks) {
-    state_->cache.erase(state_->cache.begin()->first == index ? std::prev(state_->cache.end()) : state_->cache.begin());
+  state_->cache[index] = {planned, now};
+  // Every loader thread is in a block of its own.
+  if (state_->cache.size() > kCachedBlocks + 2 * static_cast<size_t>(state_->config.loader_threads)) {
+    state_->cache.erase(std::min_element(state_->cache.begin(), state_->cache.end(), [](const auto& x, const auto& y) {
+      return x.second.last_use < y.second.last_use;
+    }));
   }
   return planned;
 }

@@ -26,11 +26,11 @@ constexpr int kPicturesPerEpisode = 8;  // tasks of one step show that many more
 
 /// The checkpoint folder that `path` means.
 Path resolve_checkpoint(const Path& path) {
-  if (std::filesystem::exists(path / checkpoint::kManifestName)) return path;
+  if (std::filesystem::exists(path / checkpoint::kManifestName)) return std::filesystem::canonical(path);
   const run::RunFolder folder(path);
   if (std::filesystem::is_directory(folder.checkpoints_path())) {
     const auto newest = checkpoint::newest_valid(folder.checkpoints_path());
-    if (newest) return newest->path;
+    if (newest) return std::filesystem::canonical(newest->path);
     throw CheckpointError(
         cat(folder.checkpoints_path().string(), " holds no valid checkpoint yet; train with `gato-train` first"));
   }
@@ -80,13 +80,30 @@ class Evaluation {
     return result;
   }
 
-  [[nodiscard]] bool has_result(const std::string& task) const {
-    return !options_.again && std::filesystem::exists(out_ / run::result_file_name(task, 0));
+  /// Whether a result of just these episodes with this checkpoint is there; a damaged one counts as none.
+  [[nodiscard]] bool has_result(const std::string& task, const std::vector<uint64_t>& seeds) const {
+    const Path file = out_ / run::result_file_name(task, 0);
+    if (options_.again || !std::filesystem::exists(file)) return false;
+    try {
+      const auto result = run::parse_task_result(read_file(file), file.string());
+      const auto same_seed = [](const run::RolloutRecord& rollout, uint64_t seed) { return rollout.seed == seed; };
+      return result.task == task && result.checkpoint == agent_.path().filename().string() &&
+             result.suite == options_.suite.name &&
+             std::equal(result.rollouts.begin(), result.rollouts.end(), seeds.begin(), seeds.end(), same_seed);
+    } catch (const DataError&) {
+      return false;
+    }
+  }
+
+  [[nodiscard]] std::vector<uint64_t> seeds_of(const std::string& task, const env::SuiteTask& settings) const {
+    const int64_t rollouts = options_.rollouts > 0 ? options_.rollouts : settings.rollouts;
+    return env::seeds_for(env::SeedUse::kEvaluation, options_.seed, task, rollouts);
   }
 
   void play(const std::string& task, const env::SuiteTask& settings) {
     const auto begin = std::chrono::steady_clock::now();
-    const int64_t rollouts = options_.rollouts > 0 ? options_.rollouts : settings.rollouts;
+    const std::vector<uint64_t> seeds = seeds_of(task, settings);
+    const auto rollouts = static_cast<int64_t>(seeds.size());
     const int slots = static_cast<int>(std::min<int64_t>(rollouts, options_.slots));
     auto batch = env::make_environment_batch(task, slots);
     const episode::TaskSpec spec = batch->spec();
@@ -96,7 +113,7 @@ class Evaluation {
     auto policy = make_model_policy(agent_, spec, slots, policy_options);
 
     env::RolloutOptions rollout_options;
-    rollout_options.seeds = env::seeds_for(env::SeedUse::kEvaluation, options_.seed, task, rollouts);
+    rollout_options.seeds = seeds;
     rollout_options.record_frames = options_.record_episodes * (spec.max_steps == 1 ? kPicturesPerEpisode : 1);
     rollout_options.frame_stride = static_cast<int>(std::max<int64_t>(1, spec.max_steps / 100));
     Progress progress(task, rollouts, "episodes");
@@ -144,14 +161,23 @@ class Evaluation {
     write_media(out_, task, items);
   }
 
-  void score_texts() {
-    bool missing = false;
-    for (const env::SuiteText& text : options_.suite.texts) missing = missing || !has_result(text.name);
-    if (!missing) return;
-    for (const auto& [task, loss] : agent_.heldout_losses()) {
+  void score_texts(const std::vector<std::string>& tasks) {
+    std::vector<std::string> missing;
+    for (const std::string& task : tasks) {
+      if (!has_result(task, {})) missing.push_back(task);
+    }
+    if (missing.empty()) return;
+    const auto losses = agent_.heldout_losses();
+    for (const std::string& task : missing) {
+      const auto found = losses.find(task);
+      if (found == losses.end()) {
+        log::warning("eval", task, ": ", agent_.path().string(), " carries no held-out documents of it");
+        continue;
+      }
       run::TaskResult result = blank_result(task);
       result.scoring = run::TaskScoring::kLoss;
-      result.loss = run::TextLoss{loss.nats_per_token, loss.tokens, loss.unigram_nats_per_token};
+      result.loss =
+          run::TextLoss{found->second.nats_per_token, found->second.tokens, found->second.unigram_nats_per_token};
       run::write_result(out_, result);
     }
   }
@@ -185,14 +211,23 @@ EvaluateOutcome evaluate(const EvaluateOptions& options) {
   for (const auto& [task, settings] : env::resolve_tasks(options.suite)) {
     throw_if_stopped("evaluation");
     if (settings.rollouts == 0 || !wanted(options, task)) continue;
-    if (evaluation.has_result(task)) {
+    if (evaluation.has_result(task, evaluation.seeds_of(task, settings))) {
       log::info("eval", task, ": result is there already");
       continue;
     }
     evaluation.play(task, settings);
   }
-  if (options.tasks.empty()) evaluation.score_texts();
-  outcome.summary = run::summarise(run::read_results(outcome.out));
+  std::vector<std::string> texts;
+  for (const env::SuiteText& text : options.suite.texts) {
+    if (wanted(options, text.name)) texts.push_back(text.name);
+  }
+  evaluation.score_texts(texts);
+  const std::vector<run::TaskResult> results = run::read_results(outcome.out);
+  if (results.empty()) {
+    throw ConfigError(cat("nothing was evaluated: no task of suite ", options.suite.name,
+                          options.tasks.empty() ? " has rollouts" : " matches " + join(options.tasks, ", ")));
+  }
+  outcome.summary = run::summarise(results);
   run::write_summary(outcome.out, outcome.summary);
   if (folder.exists() && options.out.empty()) run::append_scores(folder.scores_path(), outcome.summary);
   return outcome;

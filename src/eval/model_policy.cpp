@@ -230,7 +230,7 @@ class ModelPolicy : public env::Policy {
     s.history.push_back(std::move(s.current));
     s.current = {};
     s.step += 1;
-    return tokenizer_.decode_action(s.chosen);
+    return tokenizer_.decode_action(s.chosen, options_.max_text_tokens);
   }
 
   const Agent& agent_;

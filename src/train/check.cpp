@@ -18,17 +18,25 @@ void add_table(std::ostringstream& out, const std::string& title, const std::vec
   for (const model::NamedCount& part : parts) out << "  " << part.name << ": " << show(part.count) << "\n";
 }
 
+/// The first data set or tokenizer file that is not there; "" when all are.
+std::string missing_input(const TrainingConfig& config) {
+  for (const std::string& name : config.data.datasets) {
+    if (!std::filesystem::exists(name)) {
+      return cat(name, " does not exist; make it with `gato-data collect --suite demo --out ", name, "`");
+    }
+  }
+  const std::string& model = config.tokenizer.model;
+  if (model.empty() || std::filesystem::exists(model)) return "";
+  return cat(model, " does not exist; make it with `gato-data train-tokenizer --out ", model, " DATASET ...`");
+}
+
 }  // namespace
 
 std::string check_report(const TrainingConfig& config) {
   std::ostringstream out;
   std::optional<OpenedData> opened;
-  std::string missing;
-  try {
-    opened = open_data(config);
-  } catch (const ConfigError& error) {
-    missing = error.what();
-  }
+  const std::string missing = missing_input(config);
+  if (missing.empty()) opened = open_data(config);
   const tokenizer::Vocabulary vocabulary =
       opened ? *opened->vocabulary : tokenizer::Vocabulary(kPaperTextSize, config.tokenizer.private_discrete);
   const model::ModelShape shape = model_shape(vocabulary);

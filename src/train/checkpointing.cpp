@@ -153,7 +153,12 @@ StaticFiles make_static_files(const TrainingConfig& config, const std::string& t
   StaticFiles files;
   const auto tasks = one_per_task(training);
   files.files["demonstrations.gato"] = demonstrations(tasks, config.train.demonstration_steps, scratch);
-  const auto heldout = documents_of(one_per_task(validation));
+  auto heldout = documents_of(one_per_task(validation));
+  // The unigram model that a loss is compared with comes from the training side.
+  std::erase_if(heldout, [&](const auto& source) {
+    return std::none_of(tasks.begin(), tasks.end(),
+                        [&](const auto& other) { return other->spec().id == source->spec().id; });
+  });
   if (!heldout.empty()) {
     files.files["heldout.gato"] = heldout_documents(heldout, config.train.heldout_tokens, scratch);
     files.files["unigram.safetensors"] = unigram_counts(documents_of(tasks));

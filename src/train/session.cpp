@@ -152,7 +152,7 @@ TrainingOutcome Session::run() {
       step(loader_->next());
       if (due(config_.train.log_every) || state_.step == config_.train.steps) log_point();
       if (due(config_.train.validate_every) || state_.step == config_.train.steps) validate();
-      if (due(config_.train.checkpoint_every)) save();
+      if (due(config_.train.checkpoint_every) || take_save_request()) save();
     }
   } catch (const Interrupted&) {
     loader_.reset();

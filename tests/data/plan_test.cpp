@@ -186,6 +186,18 @@ TEST(RowPlanTest, PromptsComeFromOtherEpisodesOfTheSameAgentWithoutLoss) {
   }
 }
 
+TEST(RowPlanTest, LaterPhaseWithPromptsFillsItsRows) {
+  DataConfig config = shared_data().config(256);
+  for (const int64_t first_block : {1, 3}) {
+    config.schedule.resize(1);
+    config.schedule.push_back(
+        {first_block * kBlockRows,
+         {{.tasks = "control/*", .share = 1, .steps = {1, 1, true}, .prompt_probability = 0.25}}});
+    const auto plan = shared_data().plan(config);
+    EXPECT_GT(plan->block(first_block)->planned_tokens, kBlockRows * 256 / 2) << "phase from block " << first_block;
+  }
+}
+
 TEST(RowPlanTest, LabelWeightsAreThePowerOfTokensPerLabel) {
   const auto plan = shared_data().plan(shared_data().config());
   for (const SourceShare& share : plan->shares(0)) {
