@@ -89,9 +89,12 @@ std::vector<NamedCount> activation_bytes(const ModelConfig& config, const ModelS
                                            std::max<int64_t>(int64_t{1} << 24, shape.vocabulary_size));
   const int64_t features = patch_places(config) * config.patch_channels;
   const int64_t per_patch = 768 + 4 * features + 16 * config.patch_channels;
-  // At its widest, backward holds a feed-forward gradient of the hidden width beside the residual stream's.
-  const int64_t temporary =
-      std::max(tokens * (config.hidden + config.hidden / 2 + 2 * width), 3 * step.patches * features);
+  // Backward is at its widest where it begins, with everything above still held: at the head and the final norm, or at
+  // the first feed-forward layer, when the head's part is gone. The patch embedder comes last, when the blocks' part is
+  // gone.
+  const int64_t blocks = tokens * config.layers * (norms + attended + feed);
+  const int64_t temporary = std::max({2 * tokens * width + step.loss_positions * width,
+                                      tokens * (config.hidden + width) - logits, 3 * step.patches * features - blocks});
   return {{"norms", kFloatBytes * tokens * (config.layers * norms + width + 2)},
           {"attention", kFloatBytes * tokens * config.layers * attended},
           {"feed-forward", kFloatBytes * tokens * config.layers * feed},

@@ -1,8 +1,9 @@
 #include "gato/model/estimate.h"
 
+#include <c10/core/CPUAllocator.h>
 #include <gtest/gtest.h>
 
-#include <map>
+#include <cstdlib>
 
 #include "model/small_model.h"
 
@@ -87,6 +88,59 @@ TEST(EstimateTest, FlopsGrowWithEveryPart) {
   EXPECT_GT(training_flops(small_config(), small_shape(), {4, 256, 150, 120}, 10), base);
   EXPECT_GT(training_flops(small_config(), small_shape(), step, 100), base);
   EXPECT_DOUBLE_EQ(training_flops(small_config(), small_shape(), {8, 256, 300, 120}, 10), 2 * base);
+}
+
+/// Counts the bytes of all tensors alive.
+class CountingAllocator : public c10::Allocator {
+ public:
+  static inline int64_t current = 0, peak = 0;
+
+  c10::DataPtr allocate(size_t bytes) override {
+    auto* memory = static_cast<std::byte*>(std::aligned_alloc(kHeader, (bytes + 2 * kHeader - 1) / kHeader * kHeader));
+    if (memory == nullptr) throw std::bad_alloc();
+    *reinterpret_cast<size_t*>(memory) = bytes;
+    current += static_cast<int64_t>(bytes);
+    peak = std::max(peak, current);
+    return {memory + kHeader, memory + kHeader, &release, c10::Device(c10::kCPU)};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
+  void copy_data(void* to, const void* from, size_t bytes) const override { std::memcpy(to, from, bytes); }
+
+ private:
+  static constexpr size_t kHeader = 64;
+  static void release(void* data) {
+    auto* memory = static_cast<std::byte*>(data) - kHeader;
+    current -= static_cast<int64_t>(*reinterpret_cast<size_t*>(memory));
+    std::free(memory);
+  }
+};
+
+TEST(EstimateTest, ActivationsAreWithinTenPercentOfTheMeasuredPeak) {
+  static CountingAllocator allocator;
+  c10::SetCPUAllocator(&allocator, 1);  // for the rest of this program: harmless, it only counts
+  for (const int64_t patches : {0, 60}) {
+    ModelConfig config = small_config();
+    config.layers = 3;
+    config.width = 96;
+    config.hidden = 320;
+    config.patch_channels = 24;
+    Model model(config, small_shape(), 1);
+    ModelInput in;
+    in.ids = at::zeros({2, 192}, at::kInt);
+    in.sequence_starts = at::zeros({2, 192}, at::kInt);
+    in.local_positions = at::zeros({2, 192}, at::kInt);
+    in.patch_index = at::arange(patches, at::kLong);
+    in.patches = random_integers({patches, 16, 16, 3}, 0, 256, 1, at::kByte);
+    in.patch_rows = in.patch_columns = at::zeros({patches}, at::kInt);
+    const LossInput where{at::arange(100, at::kLong), at::zeros({100}, at::kLong), at::ones({100})};
+    model.backward(model.loss(in, where).loss);  // once, so that what is made once is there
+    const int64_t before = CountingAllocator::current;
+    CountingAllocator::peak = before;
+    model.backward(model.loss(in, where).loss);
+    const auto measured = static_cast<double>(CountingAllocator::peak - before);
+    const auto estimated = static_cast<double>(total(activation_bytes(config, small_shape(), {2, 192, 100, patches})));
+    EXPECT_NEAR(estimated / measured, 1, 0.1) << patches << " patches";
+  }
 }
 
 TEST(EstimateTest, ActivationsFollowTheStep) {
