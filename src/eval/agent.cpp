@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "gato/checkpoint/checkpoint.h"
 #include "gato/checkpoint/safetensors.h"
 #include "gato/core/config.h"
 #include "gato/core/error.h"
+#include "gato/core/json.h"
 #include "gato/data/mixture.h"
+#include "gato/data/plan.h"
 #include "gato/episode/shard.h"
 #include "gato/tokenizer/config.h"
 
@@ -31,6 +34,26 @@ void check_whole(const Path& path) {
                             "; use another one"));
 }
 
+/// The last row that the checkpoint was trained on; 0 for one that was not trained.
+int64_t last_row(const checkpoint::Checkpoint& checkpoint) {
+  const std::string origin = (checkpoint.path() / "training_state.json").string();
+  const Json state = parse_json(checkpoint.read("training_state.json"), origin);
+  const auto next_row = state.find("next_row");
+  if (next_row == state.end() || !next_row->is_number_integer())
+    throw CheckpointError(cat(origin, ": next_row is missing or no integer"));
+  return std::max<int64_t>(0, next_row->get<int64_t>() - 1);
+}
+
+/// The phase of the schedule that held for a row; null when there is no schedule.
+const data::MixturePhase* trained_phase(const data::DataConfig& data, int64_t row) {
+  const data::MixturePhase* held = nullptr;
+  for (const data::MixturePhase& phase : data.schedule) {
+    const int64_t first_block = (phase.first_row + data::kBlockRows - 1) / data::kBlockRows;
+    if (held == nullptr || first_block <= row / data::kBlockRows) held = &phase;
+  }
+  return held;
+}
+
 }  // namespace
 
 Agent::Agent(const Path& path) : path_(path) {
@@ -41,8 +64,8 @@ Agent::Agent(const Path& path) : path_(path) {
   const auto data = config_section<data::DataConfig>(config, "data");
   const auto tokens = config_section<tokenizer::TokenizerConfig>(config, "tokenizer");
   row_tokens_ = data.row_tokens;
-  if (!data.schedule.empty()) {
-    for (const data::MixtureEntry& entry : data.schedule.back().mixture) {
+  if (const data::MixturePhase* phase = trained_phase(data, last_row(checkpoint))) {
+    for (const data::MixtureEntry& entry : phase->mixture) {
       context_by_pattern_.emplace_back(entry.tasks, entry.steps.row ? 0 : entry.steps.high);
     }
   }

@@ -194,10 +194,25 @@ bool wanted(const EvaluateOptions& options, const std::string& task) {
                      [&](const std::string& pattern) { return matches_pattern(pattern, task); });
 }
 
+/// Throws ConfigError for a pattern of `options.tasks` that matches nothing in the suite.
+void check_patterns(const EvaluateOptions& options, const std::vector<std::string>& names) {
+  for (const std::string& pattern : options.tasks) {
+    const auto matches = [&](const std::string& name) { return matches_pattern(pattern, name); };
+    if (std::any_of(names.begin(), names.end(), matches)) continue;
+    throw ConfigError(
+        cat("--task ", pattern, " matches nothing in suite ", options.suite.name, ", which has: ", join(names, ", ")));
+  }
+}
+
 }  // namespace
 
 EvaluateOutcome evaluate(const EvaluateOptions& options) {
   at::set_num_threads(thread_budget());
+  const auto tasks = env::resolve_tasks(options.suite);
+  std::vector<std::string> names;
+  for (const auto& [task, settings] : tasks) names.push_back(task);
+  for (const env::SuiteText& text : options.suite.texts) names.push_back(text.name);
+  check_patterns(options, names);
   const Path checkpoint = resolve_checkpoint(options.checkpoint);
   const Agent agent(checkpoint);
   // <run>/checkpoints/step-N
@@ -208,7 +223,7 @@ EvaluateOutcome evaluate(const EvaluateOptions& options) {
   log::info("eval", "plays suite ", options.suite.name, " with ", checkpoint.string(), "; results go to ",
             outcome.out.string());
   Evaluation evaluation(options, agent, outcome.out);
-  for (const auto& [task, settings] : env::resolve_tasks(options.suite)) {
+  for (const auto& [task, settings] : tasks) {
     throw_if_stopped("evaluation");
     if (settings.rollouts == 0 || !wanted(options, task)) continue;
     if (evaluation.has_result(task, evaluation.seeds_of(task, settings))) {

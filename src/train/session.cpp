@@ -69,7 +69,8 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
       config_yaml_(dump_config(config)),
       folder_(config.run.dir),
       data_(open_data(config)),
-      losses_(*data_.plan) {
+      losses_(*data_.plan),
+      shares_(*data_.plan) {
   set_thread_budget(static_cast<int>(config.train.threads));
   at::set_num_threads(thread_budget());
   model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary),
@@ -194,6 +195,7 @@ void Session::step(const data::Batch& batch) {
   state_.next_row += config_.train.batch_rows;
   state_.tokens += batch.tokens;
   window_tokens_ += batch.tokens;
+  shares_.add(batch);
   window_steps_ += 1;
   if (weight_sum > 0 && update(weight_sum, summed_loss)) refused_in_a_row_ = 0;
 }
@@ -261,10 +263,17 @@ void Session::log_point() {
   values["train/gradient_norm"] = gradient_norm_;
   values["train/tokens_per_second"] = rate;
   values["train/data_wait_share"] = (waited - window_waited_) / elapsed;
+  values["data/fill"] = shares_.fill();
+  for (const auto& [task, share] : shares_.shares()) {
+    values["data/token_share/" + task] = share.tokens;
+    values["data/label_share/" + task] = share.labels;
+    values["data/loss_share/" + task] = share.loss;
+  }
   values["train/refused_steps"] = static_cast<double>(state_.refused);
   metrics_->write(state_.step, state_.tokens, values);
   tensorboard_->write(state_.step, values);
   losses_.clear();
+  shares_.clear();
   window_start_ = now;
   window_tokens_ = window_steps_ = 0;
   window_waited_ = waited;

@@ -40,6 +40,28 @@ class DomainLosses {
   std::vector<int64_t> counts_;
 };
 
+/// What the rows of some steps were made of, by task: shares of tokens, of labels and of summed loss weights.
+class ShareMeter {
+ public:
+  explicit ShareMeter(const data::RowPlan& plan);
+  void add(const data::Batch& batch);
+  void clear();
+  struct Shares {
+    double tokens = 0, labels = 0, loss = 0;  ///< Each sums to 1 over the tasks.
+  };
+  [[nodiscard]] std::map<std::string, Shares> shares() const;  ///< By task id, of tasks that had a token.
+  [[nodiscard]] double fill() const;                           ///< Share of positions that are not padding.
+
+ private:
+  struct Count {
+    int64_t tokens = 0, labels = 0;
+    double loss = 0;
+  };
+  std::vector<std::string> tasks_;  // by source
+  std::vector<Count> counts_;
+  int64_t positions_ = 0;
+};
+
 /// One call of train(): opens or resumes the run, then steps until done.
 class Session {
  public:
@@ -84,6 +106,7 @@ class Session {
 
   // Since the last log point
   DomainLosses losses_;
+  ShareMeter shares_;
   Clock::time_point window_start_;
   int64_t window_tokens_ = 0, window_steps_ = 0;
   double gradient_norm_ = 0, window_waited_ = 0;
