@@ -1,5 +1,6 @@
 #include <iostream>
 
+#include "data_verbs.h"
 #include "gato/core/error.h"
 #include "gato/core/log.h"
 #include "gato/core/progress.h"
@@ -14,8 +15,6 @@
 
 namespace gato::cli {
 namespace {
-
-using Verb = std::function<int()>;
 
 std::vector<Path> shards_of(const std::vector<std::string>& datasets) {
   data::DataConfig config;
@@ -216,7 +215,7 @@ int main(int argc, char** argv) {
       argc, argv, "Makes, tokenizes, shows and checks data sets.", base_libraries(), [](CLI::App& app) -> Verb {
         app.require_subcommand(1);
         const std::vector<Verb> verbs = {add_collect(app), add_train_tokenizer(app), add_tokenize(app),
-                                         add_inspect(app), add_verify(app),          add_check_numbers(app)};
+                                         add_inspect(app), add_verify(app),          add_check_numbers(app), add_import(app)};
         return [verbs] {
           for (const Verb& verb : verbs) {
             const int code = verb();

@@ -26,7 +26,10 @@ struct Column {
   std::vector<float> continuous;  ///< steps x num_elements.
   std::vector<int32_t> discrete;  ///< steps x num_elements.
   std::vector<std::string> text;  ///< One per step.
-  std::vector<Image> images;      ///< One per step.
+  std::vector<Image> images;      ///< One per step, unless `encoded` has them.
+  /// Images as the bytes of JPEG or PNG files, one per step, instead of `images`: stored as they are. Only for writing;
+  /// ShardReader::read fills `images`.
+  std::vector<std::string> encoded;
   bool operator==(const Column&) const = default;
 };
 
@@ -53,8 +56,14 @@ struct Episode {
 };
 
 /// Throws DataError naming task, episode, field and step for: wrong column sizes, discrete values out of range, NaN,
-/// invalid UTF-8, images of another size, more than 2^31 - 1 steps.
+/// invalid UTF-8, images of another size, encoded images whose header is damaged or of another size or codec than the
+/// field's, more than 2^31 - 1 steps. The pixels of encoded images are not looked at: see prepare_encoded_images.
 void check_episode(const TaskSpec& spec, const Episode& episode);
+
+/// Makes every image column of `episode` an encoded one in its field's codec: encoded images of that codec are kept
+/// byte for byte and decoded once to see that they are whole, others are decoded and encoded anew, and `images` are
+/// encoded. Throws DataError as check_episode, and for damaged images.
+void prepare_encoded_images(const TaskSpec& spec, Episode& episode);
 
 /// Hash that splits episodes: the same id is always on the same side, whatever shard holds it.
 [[nodiscard]] uint64_t split_hash(const std::string& episode_id);

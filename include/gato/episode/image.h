@@ -27,4 +27,18 @@ struct ImageLimits {
 /// for anything malformed, truncated or over the limits; sizes are checked before memory is taken.
 [[nodiscard]] Image decode_image(std::span<const std::byte> bytes, const std::string& origin, ImageLimits limits = {});
 
+/// What the first bytes of an encoded image say.
+struct ImageHeader {
+  enum class Format { kPng, kJpeg } format = Format::kPng;
+  int32_t height = 0, width = 0;
+};
+
+/// Reads the header alone, with the same checks of signature and size as decode_image; the pixels may still be damaged.
+[[nodiscard]] ImageHeader read_image_header(std::span<const std::byte> bytes, const std::string& origin,
+                                            ImageLimits limits = {});
+
+/// `image` in another size, proportions not kept: the mean over the covered area where a side shrinks, linear
+/// interpolation where it grows. Deterministic on every machine (whole-number arithmetic).
+[[nodiscard]] Image resize_image(const Image& image, int32_t height, int32_t width);
+
 }  // namespace gato::episode

@@ -62,8 +62,8 @@ class ForeignFormat {
   [[nodiscard]] virtual std::unique_ptr<RecordStream> open(size_t unit) const = 0;
   /// Throws DataError naming the record's origin when the record is damaged or does not fit the specification.
   [[nodiscard]] virtual ParsedRecord parse(const RawRecord& record) const = 0;
-  /// What was mapped to what, a line each ("steps/observation/image: uint8 128x128x3 -> image observation `image`"), and
-  /// what is not used ("steps/discount: not used"). Known before the first record is read.
+  /// What was mapped to what, a line each ("steps/observation/image: uint8 128x128x3 -> image observation `image`"),
+  /// and what is not used ("steps/discount: not used"). Known before the first record is read.
   [[nodiscard]] virtual std::vector<std::string> mapping() const = 0;
 };
 
@@ -86,6 +86,8 @@ struct ImportOptions {
   uint64_t shard_bytes = uint64_t{256} << 20;
   ContentFilter content_filter;       ///< Empty: every text may enter.
   std::string content_filter_digest;  ///< Part of what an interrupted import must agree on.
+  /// Format and its arguments, such as "text --split lines": another part of that, beside tasks, mapping and units.
+  std::string arguments;
 };
 
 struct ImportSummary {
@@ -102,5 +104,9 @@ struct ImportSummary {
 /// committed. At the end every shard is read back and checked. Throws ConfigError when the folder holds shards of
 /// another import, DataError for what the format finds (with what to do), Interrupted on request.
 [[nodiscard]] ImportSummary import_dataset(const ForeignFormat& format, const ImportOptions& options);
+
+/// The first episode that would be imported, as `gato-data inspect` shows it; writes nothing that stays. Records before
+/// it that are left out are named.
+[[nodiscard]] std::string describe_first_episode(const ForeignFormat& format, const ImportOptions& options);
 
 }  // namespace gato::episode
