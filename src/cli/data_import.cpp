@@ -19,6 +19,7 @@ std::vector<ImportCommand> import_commands() {
   return {
       text_import(),
       webdataset_import(),
+      stream_import(),
   };
 }
 

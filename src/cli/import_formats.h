@@ -38,5 +38,6 @@ struct ImageSize {
 
 ImportCommand text_import();
 ImportCommand webdataset_import();
+ImportCommand stream_import();
 
 }  // namespace gato::cli

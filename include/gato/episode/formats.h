@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -43,5 +44,25 @@ struct WebDatasetImport {
 /// WebDataset tar files: ustar, GNU and pax. Folders are searched for *.tar, in name order.
 [[nodiscard]] std::unique_ptr<ForeignFormat> webdataset_format(const std::vector<Path>& sources,
                                                                WebDatasetImport options);
+
+/// A stream of episodes (docs/formats/stream.md) and what its header says about the data set; `info.name` may be empty.
+struct OpenedStream {
+  std::unique_ptr<ForeignFormat> format;
+  DatasetInfo info;
+};
+
+/// A file with a stream, also compressed by zstd; "-" is standard input. Reads the header. Episodes without an id get
+/// one from their number.
+[[nodiscard]] OpenedStream stream_format(const Path& file);
+
+/// The stream of a program: reads `descriptor` (which stays the caller's, open as long as the format) once, `name` is
+/// for messages and for resuming. `finished` is called when the stream ended, well or not; it may throw what went wrong
+/// with the program, and is then what the user sees.
+[[nodiscard]] OpenedStream stream_format(int descriptor, const std::string& name, std::function<void()> finished);
+
+/// Tables of steps: a row per step, the rows of an episode one after the other. `mapping` is a YAML file that says
+/// which columns make which fields: docs/importing.md. Episode ids are those of the table, with the file's name in
+/// front where there are several files.
+[[nodiscard]] std::unique_ptr<ForeignFormat> csv_format(const std::vector<Path>& files, const Path& mapping);
 
 }  // namespace gato::episode

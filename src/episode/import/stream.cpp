@@ -1,0 +1,288 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <unordered_set>
+#include <utility>
+
+#include "core/excerpt.h"
+#include "episode/import/stream_episode.h"
+#include "episode/import/stream_input.h"
+#include "episode/shard_footer.h"
+#include "episode/stream.pb.h"
+#include "gato/core/error.h"
+#include "gato/core/text.h"
+#include "gato/episode/formats.h"
+
+namespace gato::episode {
+namespace {
+
+constexpr uint32_t kVersion = 1;
+constexpr size_t kMaxHeaderBytes = size_t{8} << 20;  // As a shard's footer.
+constexpr size_t kMaxNoteBytes = size_t{64} << 10;   // Of a message Dropped or End.
+constexpr size_t kMaxReasonBytes = 100;
+constexpr size_t kMaxLineBytes = 300;
+
+/// Names of the parts of a RawRecord beside the frame itself, whose name is empty.
+constexpr std::string_view kIdPart = "id", kProblemPart = "problem";
+
+struct StreamHeader {
+  DatasetInfo info;
+  std::vector<TaskSpec> tasks;
+  std::vector<std::string> mapping;
+};
+
+template <class Message>
+Message parse_message(std::string_view content, size_t max_bytes, std::string_view what) {
+  Message message;
+  if (content.size() > max_bytes || !message.ParseFromArray(content.data(), static_cast<int>(content.size()))) {
+    throw DataError(cat(what, " of ", content.size(), " bytes is damaged, or longer than ", max_bytes, " bytes"));
+  }
+  return message;
+}
+
+StreamHeader load_header(std::string_view content) {
+  const auto message = parse_message<stream::Header>(content, kMaxHeaderBytes, "a header");
+  if (message.version() != kVersion) {
+    throw DataError(cat("format version ", message.version(), ", this program reads version ", kVersion));
+  }
+  StreamHeader header;
+  if (message.dataset().name().empty()) {  // The user may name it.
+    header.info = {"", message.dataset().description(), message.dataset().licence(), ""};
+  } else {
+    header.info = load_dataset_info(message.dataset());
+  }
+  header.tasks = load_tasks(message.dataset());
+  for (const std::string& line : message.mapping()) header.mapping.push_back(excerpt(line, kMaxLineBytes));
+  return header;
+}
+
+StreamHeader read_header(FrameReader& frames) {
+  std::string frame;
+  if (!frames.next(frame)) {
+    throw DataError(cat(frames.name(), ": is empty; whatever should write the stream wrote nothing"));
+  }
+  try {
+    const FrameView view = view_frame(frame);
+    check_frame(view);
+    if (view.kind != FrameKind::kHeader) throw DataError("the first frame is no header");
+    return load_header(view.content);
+  } catch (const Error& error) {
+    throw DataError(cat(frames.name(), ": no header of an episode stream (docs/formats/stream.md): ", error.what()));
+  }
+}
+
+/// Frames as records: counts, unique ids, and an end that says the same.
+class StreamRecords : public RecordStream {
+ public:
+  StreamRecords(std::unique_ptr<FrameReader> frames, std::function<void()> finished)
+      : frames_(std::move(frames)), finished_(std::move(finished)) {}
+
+  bool next(RawRecord& record) override {
+    record.parts.clear();
+    std::string frame;
+    while (frames_->next(frame)) {
+      record.origin = cat(frames_->name(), ", record ", records_, " at byte ", frames_->frame_offset());
+      FrameView view;
+      try {
+        view = view_frame(frame);
+      } catch (const DataError& error) {
+        return damaged(record, error.what());
+      }
+      switch (view.kind) {
+        case FrameKind::kEpisode:
+          return take_episode(view, std::move(frame), record);
+        case FrameKind::kDropped:
+          ++records_;
+          record.parts.emplace_back("", std::move(frame));
+          return true;
+        case FrameKind::kHeader:
+          throw DataError(cat(record.origin, ": a second header; a stream has one, at its beginning"));
+        case FrameKind::kEnd:
+          check_end(view, record.origin);
+          return false;
+        case FrameKind::kOther:
+          break;
+      }
+    }
+    throw ended_early();
+  }
+
+  [[nodiscard]] uint64_t position() const override { return frames_->input_position(); }
+
+ private:
+  bool damaged(RawRecord& record, const std::string& problem) {
+    ++records_;
+    counts_known_ = false;
+    record.parts.emplace_back(kProblemPart, problem);
+    return true;
+  }
+
+  bool take_episode(const FrameView& view, std::string frame, RawRecord& record) {
+    EpisodeHead head;
+    try {
+      head = read_episode_head(view.content);
+    } catch (const DataError& error) {
+      return damaged(record, error.what());
+    }
+    if (head.id.empty()) head.id = cat("record-", records_);
+    ++records_;
+    ++episodes_;
+    steps_ += head.num_steps;
+    if (!ids_.insert(head.id).second) {
+      record.parts.emplace_back(kProblemPart, cat("episode '", excerpt(head.id), "' occurs twice; ids must be unique"));
+      return true;
+    }
+    record.parts.emplace_back("", std::move(frame));
+    record.parts.emplace_back(kIdPart, std::move(head.id));
+    return true;
+  }
+
+  void check_end(const FrameView& view, const std::string& origin) {
+    stream::End end;
+    try {
+      check_frame(view);
+      end = parse_message<stream::End>(view.content, kMaxNoteBytes, "an end");
+    } catch (const DataError& error) {
+      throw DataError(cat(origin, ": ", error.what()));
+    }
+    if (counts_known_ && (end.num_episodes() != episodes_ || end.num_steps() != steps_)) {
+      throw DataError(cat(origin, ": the end counts ", end.num_episodes(), " episodes of ", end.num_steps(),
+                          " steps, but ", episodes_, " of ", steps_, " were read; make the stream again"));
+    }
+    std::string behind;
+    if (frames_->next(behind)) throw DataError(cat(origin, ": frames follow behind the end"));
+    if (finished_) finished_();
+  }
+
+  /// The writer's own failure, where it is known, explains more than a stream that stops.
+  DataError ended_early() const {
+    if (finished_) finished_();
+    return DataError(cat(frames_->name(), ": ends after ", episodes_,
+                         " episodes without its end; the program that writes it stopped early, see its messages, or "
+                         "the file was cut off"));
+  }
+
+  std::unique_ptr<FrameReader> frames_;
+  std::function<void()> finished_;
+  uint64_t records_ = 0, episodes_ = 0, steps_ = 0;
+  bool counts_known_ = true;  ///< Whether every frame so far could be counted.
+  std::unordered_set<std::string> ids_;
+};
+
+int open_for_reading(const Path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    throw IoError(cat(path.string(), ": cannot be opened: ", std::strerror(errno),
+                      "; give an episode stream, or - for "
+                      "standard input"),
+                  errno);
+  }
+  return descriptor;
+}
+
+std::unique_ptr<FrameReader> frames_of(int descriptor, bool owned, const std::string& name) {
+  auto input = descriptor_input(descriptor, owned, name);
+  return std::make_unique<FrameReader>(unpacked_input(std::move(input), name), name);
+}
+
+class StreamFormat : public ForeignFormat {
+ public:
+  /// A file that can be opened again.
+  explicit StreamFormat(const Path& file) : file_(file), unit_{file.filename().string(), 0} {
+    std::error_code error;
+    unit_.bytes = std::filesystem::file_size(file_, error);
+    if (error) unit_.bytes = 0;
+    header_ = read_header(*frames_of(open_for_reading(file_), true, file_.string()));
+  }
+
+  /// A pipe.
+  StreamFormat(int descriptor, const std::string& name, std::function<void()> finished)
+      : unit_{name, 0}, frames_(frames_of(descriptor, false, name)), finished_(std::move(finished)) {
+    try {
+      header_ = read_header(*frames_);
+    } catch (const DataError&) {
+      if (finished_) finished_();
+      throw;
+    }
+  }
+
+  [[nodiscard]] const DatasetInfo& info() const { return header_.info; }
+  [[nodiscard]] const std::vector<TaskSpec>& tasks() const override { return header_.tasks; }
+  [[nodiscard]] std::vector<ImportUnit> units() const override { return {unit_}; }
+  [[nodiscard]] std::vector<std::string> mapping() const override { return header_.mapping; }
+
+  [[nodiscard]] std::unique_ptr<RecordStream> open(size_t unit) const override {
+    GATO_CHECK(unit == 0, "a stream has one unit, not ", unit + 1);
+    if (!file_.empty()) {
+      auto frames = frames_of(open_for_reading(file_), true, file_.string());
+      static_cast<void>(read_header(*frames));
+      return std::make_unique<StreamRecords>(std::move(frames), nullptr);
+    }
+    const std::lock_guard lock(mutex_);
+    if (!frames_) throw ConfigError(cat(unit_.name, ": a pipe can be read once only"));
+    return std::make_unique<StreamRecords>(std::move(frames_), finished_);
+  }
+
+  [[nodiscard]] ParsedRecord parse(const RawRecord& record) const override {
+    try {
+      return parse_frame(record);
+    } catch (const DataError& error) {
+      throw DataError(cat(record.origin, ": ", error.what()));
+    }
+  }
+
+ private:
+  [[nodiscard]] ParsedRecord parse_frame(const RawRecord& record) const {
+    GATO_CHECK(!record.parts.empty(), "a record of another format");
+    const auto& [part, bytes] = record.parts.front();
+    if (part == kProblemPart) throw DataError(bytes);
+    const FrameView view = view_frame(bytes);
+    check_frame(view);
+    ParsedRecord parsed;
+    if (view.kind == FrameKind::kDropped) {
+      const auto note = parse_message<stream::Dropped>(view.content, kMaxNoteBytes, "a note");
+      parsed.dropped = note.reason().empty() ? "left out by the writer" : excerpt(note.reason(), kMaxReasonBytes);
+      return parsed;
+    }
+    ParsedRecord::Part& result = parsed.episodes.emplace_back();
+    result.episode = read_stream_episode(view.content, header_.tasks, result.task);
+    if (result.episode.id.empty()) result.episode.id = record.parts.back().second;
+    check_episode(header_.tasks[static_cast<size_t>(result.task)], result.episode);
+    return parsed;
+  }
+
+  Path file_;  ///< Empty for a pipe.
+  ImportUnit unit_;
+  StreamHeader header_;
+  mutable std::mutex mutex_;
+  mutable std::unique_ptr<FrameReader> frames_;  ///< Of a pipe, until it is opened.
+  std::function<void()> finished_;
+};
+
+OpenedStream opened(std::unique_ptr<StreamFormat> format) {
+  DatasetInfo info = format->info();
+  return {std::move(format), std::move(info)};
+}
+
+}  // namespace
+
+OpenedStream stream_format(const Path& file) {
+  std::error_code error;
+  if (file == "-") return stream_format(STDIN_FILENO, "standard input", nullptr);
+  if (std::filesystem::is_fifo(file, error)) {
+    throw ConfigError(cat(file.string(), ": is a named pipe; give it as standard input: gato-data import stream - < ",
+                          file.string()));
+  }
+  return opened(std::make_unique<StreamFormat>(file));
+}
+
+OpenedStream stream_format(int descriptor, const std::string& name, std::function<void()> finished) {
+  return opened(std::make_unique<StreamFormat>(descriptor, name, std::move(finished)));
+}
+
+}  // namespace gato::episode
