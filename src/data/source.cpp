@@ -240,7 +240,12 @@ std::shared_ptr<const episode::TokenColumnsReader> open_tokens(const episode::Sh
 std::vector<std::shared_ptr<const Source>> open_sources(const DataConfig& config,
                                                         const tokenizer::Vocabulary& vocabulary,
                                                         const tokenizer::TextTokenizer* text, Split split) {
-  const std::vector<Path> paths = find_shards(config);
+  return open_sources(find_shards(config), config, vocabulary, text, split);
+}
+
+std::vector<std::shared_ptr<const Source>> open_sources(const std::vector<Path>& paths, const DataConfig& config,
+                                                        const tokenizer::Vocabulary& vocabulary,
+                                                        const tokenizer::TextTokenizer* text, Split split) {
   std::vector<std::shared_ptr<const episode::ShardReader>> readers(paths.size());
   std::vector<std::shared_ptr<const episode::TokenColumnsReader>> tokens(paths.size());
   parallel_for(static_cast<int64_t>(paths.size()), [&](int64_t i) {

@@ -82,6 +82,13 @@ class Source {
                                                                       const tokenizer::TextTokenizer* text,
                                                                       Split split);
 
+/// The same of given shard files, whatever data sets the configuration names.
+[[nodiscard]] std::vector<std::shared_ptr<const Source>> open_sources(const std::vector<Path>& shards,
+                                                                      const DataConfig& config,
+                                                                      const tokenizer::Vocabulary& vocabulary,
+                                                                      const tokenizer::TextTokenizer* text,
+                                                                      Split split);
+
 /// All shard files of the data sets of a configuration, in a stable order.
 [[nodiscard]] std::vector<Path> find_shards(const DataConfig& config);
 
