@@ -66,6 +66,8 @@ void validate_config(const DataConfig& config, ConfigProblems& problems) {
   in_range("shuffle_shards", static_cast<double>(config.shuffle_shards), 1, 1 << 20);
   in_range("loader_threads", static_cast<double>(config.loader_threads), 1, 256);
   in_range("prefetch_batches", static_cast<double>(config.prefetch_batches), 1, 1024);
+  in_range("quarantine_budget", config.quarantine_budget, 0, 1);
+  in_range("cache_mib", static_cast<double>(config.cache_mib), 4, 1 << 30);
   for (size_t i = 0; i < config.schedule.size(); ++i) {
     const int64_t first = config.schedule[i].first_row;
     if (i == 0 ? first != 0 : first <= config.schedule[i - 1].first_row) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "gato/core/config.h"
+#include "gato/data/filter.h"
 
 namespace gato::data {
 
@@ -45,6 +46,13 @@ struct MixturePhase {
 GATO_CONFIG(MixturePhase, GATO_FIELD(first_row, "Row from which the mixture holds; rounded up to a block of 64 rows."),
             GATO_FIELD(mixture, "Token shares by task pattern."))
 
+/// What happens to an episode that cannot be read.
+enum class OnCorrupt {
+  kFail,        ///< The run ends with an error that names it.
+  kQuarantine,  ///< It goes on the run's list (quarantine.h), and padding takes its place.
+};
+GATO_CONFIG_ENUM(OnCorrupt, 2, {"fail", OnCorrupt::kFail}, {"quarantine", OnCorrupt::kQuarantine})
+
 /// How training rows are made (design.md section 7).
 struct DataConfig {
   std::vector<std::string> datasets;  ///< Folders (or shard files); a folder of data set folders counts as all of them.
@@ -58,6 +66,10 @@ struct DataConfig {
   int64_t shuffle_shards = 8;        ///< Shards whose windows are shuffled together.
   int64_t loader_threads = 1;        ///< Threads that build rows ahead; rows do not depend on it.
   int64_t prefetch_batches = 4;      ///< Batches built ahead.
+  std::vector<FilterEntry> filters;  ///< Which episodes are used; default all.
+  OnCorrupt on_corrupt = OnCorrupt::kFail;
+  double quarantine_budget = 0.001;  ///< Share of all episodes that may be left out; at least 3 unless it is 0.
+  int64_t cache_mib = 1024;          ///< Most MiB of mapped data files kept in memory, episode indexes not counted.
 };
 GATO_CONFIG(DataConfig, GATO_FIELD(datasets, "Folders of shards, or folders of such folders."),
             GATO_FIELD(row_tokens, "Tokens per row."), GATO_FIELD(schedule, "Mixtures by first row."),
@@ -68,7 +80,11 @@ GATO_CONFIG(DataConfig, GATO_FIELD(datasets, "Folders of shards, or folders of s
             GATO_FIELD(prompt_loss, "Whether actions inside a prompt carry loss."),
             GATO_FIELD(shuffle_shards, "Shards whose windows are shuffled together."),
             GATO_FIELD(loader_threads, "Threads that build rows ahead."),
-            GATO_FIELD(prefetch_batches, "Batches built ahead."))
+            GATO_FIELD(prefetch_batches, "Batches built ahead."),
+            GATO_FIELD(filters, "Which episodes are used, by task pattern; default all."),
+            GATO_FIELD(on_corrupt, "fail, or quarantine: leave out episodes that cannot be read."),
+            GATO_FIELD(quarantine_budget, "Share of all episodes that may be left out; at least 3 unless it is 0."),
+            GATO_FIELD(cache_mib, "Most MiB of mapped data files kept in memory."))
 void validate_config(const DataConfig& config, ConfigProblems& problems);
 
 }  // namespace gato::data

@@ -1,0 +1,121 @@
+#include "gato/data/quarantine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "gato/core/error.h"
+#include "gato/core/json.h"
+#include "gato/core/json_fields.h"
+#include "gato/core/log.h"
+#include "gato/core/text.h"
+
+namespace gato::data {
+namespace {
+
+constexpr int64_t kSmallestBudget = 3;
+constexpr uint64_t kMaxListBytes = uint64_t{256} << 20;
+
+std::string line_of(const QuarantineEntry& entry) {
+  Json json = Json::object();
+  json["source"] = entry.source;
+  json["shard"] = entry.shard;
+  json["fingerprint"] = entry.fingerprint;
+  json["episode"] = entry.episode;
+  json["id"] = entry.id;
+  json["offset"] = entry.offset ? Json(*entry.offset) : Json(nullptr);
+  json["row"] = entry.row;
+  json["message"] = entry.message;
+  // Ids and messages may quote damaged bytes.
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+QuarantineEntry entry_of(const std::string& line, const std::string& where) {
+  const Json json = parse_json(line, where);
+  JsonFields fields(json, where);
+  QuarantineEntry entry;
+  entry.source = fields.text("source");
+  entry.shard = fields.text("shard");
+  entry.fingerprint = fields.text("fingerprint");
+  entry.episode = fields.integer("episode", 0);
+  entry.id = fields.text("id");
+  if (!fields.value("offset").is_null()) entry.offset = fields.unsigned_integer("offset");
+  entry.row = fields.integer("row", 0);
+  entry.message = fields.text("message");
+  fields.finish();
+  return entry;
+}
+
+}  // namespace
+
+int64_t quarantine_budget(double share, int64_t episodes) {
+  if (share <= 0) return 0;
+  return std::max(kSmallestBudget, static_cast<int64_t>(std::floor(share * static_cast<double>(episodes))));
+}
+
+Quarantine::Quarantine(Path path, int64_t budget) : path_(std::move(path)), budget_(budget) {
+  GATO_CHECK(budget_ >= 0, "budget ", budget_);
+  if (!path_.empty()) load();
+}
+
+std::string Quarantine::place() const { return path_.empty() ? "the quarantine list" : path_.string(); }
+
+void Quarantine::load() {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path_, ignored)) return;
+  const std::string text = read_file(path_, kMaxListBytes);
+  size_t begin = 0;
+  for (int64_t number = 1; begin < text.size(); ++number) {
+    const size_t end = text.find('\n', begin);
+    if (end == std::string::npos) break;  // A kill cut the last line short: its episode will be found again.
+    QuarantineEntry entry = entry_of(text.substr(begin, end - begin), cat(path_.string(), ":", number));
+    const auto [found, is_new] = entries_.try_emplace({entry.fingerprint, entry.episode}, entry);
+    if (!is_new && entry.row < found->second.row) found->second = std::move(entry);
+    begin = end + 1;
+  }
+  // What follows must begin on a line of its own.
+  if (begin < text.size()) write_file_atomic(path_, std::string_view(text).substr(0, begin));
+  if (!entries_.empty()) version_.store(1, std::memory_order_release);
+  check_budget(entries_.empty() ? "" : entries_.rbegin()->second.message);
+}
+
+void Quarantine::check_budget(const std::string& last_message) const {
+  if (static_cast<int64_t>(entries_.size()) <= budget_) return;
+  throw DataError(cat(place(), ": ", entries_.size(), " episodes cannot be read, data.quarantine_budget allows ",
+                      budget_,
+                      "; restore the damaged files (`gato-data verify` lists all damage) and remove the list, ",
+                      "or raise the budget. Last: ", last_message));
+}
+
+bool Quarantine::holds(const std::string& fingerprint, int64_t episode, int64_t row) const {
+  const std::shared_lock lock(mutex_);
+  const auto found = entries_.find({fingerprint, episode});
+  return found != entries_.end() && row >= found->second.row;
+}
+
+bool Quarantine::add(const QuarantineEntry& entry) {
+  const std::unique_lock lock(mutex_);
+  const auto [found, is_new] = entries_.try_emplace({entry.fingerprint, entry.episode}, entry);
+  if (!is_new) {
+    if (found->second.row <= entry.row) return false;
+    found->second = entry;
+  }
+  // On disk before any row does without the episode.
+  if (!path_.empty()) append_line(path_, line_of(entry), true);
+  version_.fetch_add(1, std::memory_order_acq_rel);
+  if (is_new) {
+    log::warning("data", "episode ", entry.id, " of ", entry.source, " is left out from row ", entry.row,
+                 " on: ", entry.message, " (", entries_.size(), " of at most ", budget_, " in ", place(), ")");
+  }
+  check_budget(entry.message);
+  return true;
+}
+
+std::vector<QuarantineEntry> Quarantine::entries() const {
+  const std::shared_lock lock(mutex_);
+  std::vector<QuarantineEntry> list;
+  for (const auto& [key, entry] : entries_) list.push_back(entry);
+  return list;
+}
+
+}  // namespace gato::data
