@@ -17,12 +17,6 @@ std::string stem_of(const std::string& name) {
   return stem;
 }
 
-Path shard_path(const Path& folder, const std::string& stem, size_t number) {
-  std::string digits = std::to_string(number);
-  if (digits.size() < 5) digits.insert(0, 5 - digits.size(), '0');
-  return folder / cat(stem, "-", digits, kExtension);
-}
-
 /// Whether there was one.
 bool remove_file(const Path& path) {
   std::error_code error;
@@ -40,57 +34,69 @@ bool is_shard_name(const std::string& name) {
 
 }  // namespace
 
+Path shard_path(const Path& folder, const std::string& dataset_name, size_t number) {
+  std::string digits = std::to_string(number);
+  if (digits.size() < 5) digits.insert(0, 5 - digits.size(), '0');
+  return folder / cat(stem_of(dataset_name), "-", digits, kExtension);
+}
+
 struct DatasetWriter::State {
   Path folder;
   DatasetInfo info;
   std::vector<TaskSpec> tasks;
   uint64_t shard_bytes;
+  size_t first_shard;
   std::unique_ptr<ShardWriter> writer;
   std::vector<Path> shards;
   bool finished = false;
 
+  [[nodiscard]] size_t next_number() const { return first_shard + shards.size(); }
+
   ShardWriter& open_writer() {
-    if (!writer)
-      writer = std::make_unique<ShardWriter>(shard_path(folder, stem_of(info.name), shards.size()), info, tasks);
+    if (!writer) writer = std::make_unique<ShardWriter>(shard_path(folder, info.name, next_number()), info, tasks);
     return *writer;
   }
 
   void commit() {
     writer->finish();
     writer.reset();
-    shards.push_back(shard_path(folder, stem_of(info.name), shards.size()));
+    shards.push_back(shard_path(folder, info.name, next_number()));
   }
 
   /// An earlier, longer version of this data set must not be mixed with the new one.
   void remove_later_shards() const {
-    for (size_t number = shards.size();; ++number) {
-      const Path path = shard_path(folder, stem_of(info.name), number);
+    for (size_t number = next_number();; ++number) {
+      const Path path = shard_path(folder, info.name, number);
       if (!remove_file(path)) return;
       remove_file(token_columns_path(path));
     }
   }
 };
 
-DatasetWriter::DatasetWriter(const Path& folder, DatasetInfo info, std::vector<TaskSpec> tasks, uint64_t shard_bytes) {
+DatasetWriter::DatasetWriter(const Path& folder, DatasetInfo info, std::vector<TaskSpec> tasks, uint64_t shard_bytes,
+                             size_t first_shard) {
   check_dataset_info(info);
   check_tasks(tasks);
   GATO_CHECK(shard_bytes > 0, "shards of 0 bytes");
   make_folders(folder);
-  state_ = std::make_unique<State>(State{folder, std::move(info), std::move(tasks), shard_bytes, nullptr, {}, false});
+  state_ = std::make_unique<State>(
+      State{folder, std::move(info), std::move(tasks), shard_bytes, first_shard, nullptr, {}, false});
 }
 
 DatasetWriter::~DatasetWriter() = default;
 
-void DatasetWriter::add(int task, const Episode& episode) {
+bool DatasetWriter::add(int task, const Episode& episode) {
   GATO_CHECK(!state_->finished, "add() after finish()");
   state_->open_writer().add(task, episode);
-  if (state_->writer->bytes() >= state_->shard_bytes) state_->commit();
+  if (state_->writer->bytes() < state_->shard_bytes) return false;
+  state_->commit();
+  return true;
 }
 
 void DatasetWriter::finish() {
   GATO_CHECK(!state_->finished, "finish() called twice");
   state_->finished = true;
-  if (state_->shards.empty()) state_->open_writer();
+  if (state_->next_number() == 0) state_->open_writer();
   if (state_->writer) state_->commit();
   state_->remove_later_shards();
 }

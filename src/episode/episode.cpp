@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "gato/core/error.h"
 #include "gato/core/text.h"
@@ -25,7 +26,16 @@ struct Place {
     throw DataError(cat("task '", task.id, "', episode '", episode.id, "', ", group, " field '", field.name,
                         "': ", cat(problem...)));
   }
+
+  /// Of one of the field's images.
+  [[nodiscard]] std::string origin(size_t step) const {
+    return cat("task '", task.id, "', episode '", episode.id, "', ", group, " field '", field.name, "', step ", step);
+  }
 };
+
+ImageCodec codec_of(const ImageHeader& header) {
+  return header.format == ImageHeader::Format::kJpeg ? ImageCodec::kJpeg : ImageCodec::kPng;
+}
 
 template <class... Args>
 [[noreturn]] void fail(const TaskSpec& task, const Episode& episode, const Args&... problem) {
@@ -38,19 +48,34 @@ void check_size(const Place& place, std::string_view what, size_t actual, size_t
   }
 }
 
-void check_image(const Place& place, size_t step, const Image& image) {
+std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+void check_image_shape(const Place& place, size_t step, int64_t image_height, int64_t image_width) {
   const int64_t height = place.field.shape[0], width = place.field.shape[1];
+  if ((height != 0 && image_height != height) || (width != 0 && image_width != width)) {
+    place.fail("image of ", image_height, " x ", image_width, " at step ", step, ", the task says ", height, " x ",
+               width);
+  }
+}
+
+void check_image(const Place& place, size_t step, const Image& image) {
   const ImageLimits limits;
   if (image.height < 1 || image.width < 1 || image.height > limits.max_side || image.width > limits.max_side ||
       int64_t{image.height} * image.width > limits.max_pixels) {
     place.fail("image of ", image.height, " x ", image.width, " at step ", step, " is empty or too large");
   }
-  if ((height != 0 && image.height != height) || (width != 0 && image.width != width)) {
-    place.fail("image of ", image.height, " x ", image.width, " at step ", step, ", the task says ", height, " x ",
-               width);
-  }
+  check_image_shape(place, step, image.height, image.width);
   if (image.pixels.size() != static_cast<size_t>(image.height) * static_cast<size_t>(image.width) * 3) {
     place.fail("image at step ", step, " has ", image.pixels.size(), " bytes, not height x width x 3");
+  }
+}
+
+void check_encoded_image(const Place& place, size_t step, const std::string& encoded) {
+  const std::string origin = place.origin(step);
+  const ImageHeader header = read_image_header(bytes_of(encoded), origin);
+  check_image_shape(place, step, header.height, header.width);
+  if (codec_of(header) != place.field.codec) {
+    place.fail("the image at step ", step, " is not in the codec that the field stores");
   }
 }
 
@@ -76,7 +101,8 @@ void check_values(const Place& place, const Column& column, size_t steps, size_t
       }
       return;
     case Modality::kImage:
-      for (size_t i = 0; i < steps; ++i) check_image(place, i, column.images[i]);
+      for (size_t i = 0; i < column.images.size(); ++i) check_image(place, i, column.images[i]);
+      for (size_t i = 0; i < column.encoded.size(); ++i) check_encoded_image(place, i, column.encoded[i]);
       return;
   }
 }
@@ -90,7 +116,9 @@ void check_column(const Place& place, const Column& column) {
              modality == Modality::kContinuous ? steps * elements : 0);
   check_size(place, "discrete values", column.discrete.size(), modality == Modality::kDiscrete ? steps * elements : 0);
   check_size(place, "texts", column.text.size(), modality == Modality::kText ? steps : 0);
-  check_size(place, "images", column.images.size(), modality == Modality::kImage ? steps : 0);
+  const bool encoded = modality == Modality::kImage && !column.encoded.empty();
+  check_size(place, "images", column.images.size(), modality == Modality::kImage && !encoded ? steps : 0);
+  check_size(place, "encoded images", column.encoded.size(), encoded ? steps : 0);
   check_values(place, column, steps, elements);
 }
 
@@ -100,6 +128,29 @@ void check_columns(const TaskSpec& task, const Episode& episode, std::string_vie
     fail(task, episode, columns.size(), " ", group, " columns, the task has ", fields.size(), " fields");
   }
   for (size_t i = 0; i < fields.size(); ++i) check_column({task, episode, group, fields[i]}, columns[i]);
+}
+
+void prepare_column(const Place& place, Column& column) {
+  for (size_t i = 0; i < column.encoded.size(); ++i) {
+    std::string& encoded = column.encoded[i];
+    const std::string origin = place.origin(i);
+    const Image image = decode_image(bytes_of(encoded), origin);
+    if (codec_of(read_image_header(bytes_of(encoded), origin)) != place.field.codec) {
+      encoded = encode_image(image, place.field.codec);
+    }
+  }
+  for (size_t i = 0; i < column.images.size(); ++i) {
+    check_image(place, i, column.images[i]);
+    column.encoded.push_back(encode_image(column.images[i], place.field.codec));
+  }
+  column.images.clear();
+}
+
+void prepare_columns(const TaskSpec& task, const Episode& episode, std::string_view group,
+                     const std::vector<FieldSpec>& fields, std::vector<Column>& columns) {
+  for (size_t i = 0; i < std::min(fields.size(), columns.size()); ++i) {
+    if (fields[i].modality == Modality::kImage) prepare_column({task, episode, group, fields[i]}, columns[i]);
+  }
 }
 
 void check_reward(const TaskSpec& task, const Episode& episode) {
@@ -155,8 +206,11 @@ FieldValue value_at(const Column& column, const FieldSpec& spec, int64_t step) {
       value.text = column.text[index];
       break;
     case Modality::kImage:
-      GATO_CHECK(step >= 0 && index < column.images.size(), "field '", spec.name, "' has no step ", step);
-      value.image = column.images[index];
+      GATO_CHECK(step >= 0 && index < std::max(column.images.size(), column.encoded.size()), "field '", spec.name,
+                 "' has no step ", step);
+      value.image = column.encoded.empty()
+                        ? column.images[index]
+                        : decode_image(bytes_of(column.encoded[index]), cat("field '", spec.name, "', step ", step));
       break;
   }
   return value;
@@ -182,6 +236,16 @@ void check_episode(const TaskSpec& spec, const Episode& episode) {
   check_columns(spec, episode, "action", spec.action, episode.action);
   if (!episode.label.empty()) check_columns(spec, episode, "label", spec.action, episode.label);
   check_reward(spec, episode);
+}
+
+std::string encode_image(const Image& image, ImageCodec codec) {
+  return codec == ImageCodec::kJpeg ? encode_jpeg(image) : encode_png(image);
+}
+
+void prepare_encoded_images(const TaskSpec& spec, Episode& episode) {
+  prepare_columns(spec, episode, "observation", spec.observation, episode.observation);
+  prepare_columns(spec, episode, "action", spec.action, episode.action);
+  prepare_columns(spec, episode, "label", spec.action, episode.label);
 }
 
 // FNV-1a over the id's bytes, then the finalizer of MurmurHash3. Part of the shard format (docs/formats/shard.md), so

@@ -156,8 +156,8 @@ class PngReader {
   png_infop info_ = nullptr;
 };
 
-Image decode_png(std::span<const std::byte> bytes, const std::string& origin, const ImageLimits& limits) {
-  PngReader reader(bytes, limits);
+ImageHeader read_png_header(PngReader& reader, std::span<const std::byte> bytes, const std::string& origin,
+                            const ImageLimits& limits) {
   if (!reader.read_header()) fail(origin, "PNG", reader.message());
   check_size(origin, "PNG", reader.height(), reader.width(), limits);
   if (reader.height() * reader.stored_row_bytes() >
@@ -165,9 +165,15 @@ Image decode_png(std::span<const std::byte> bytes, const std::string& origin, co
     fail(origin, "PNG",
          cat("its ", bytes.size(), " bytes cannot hold ", reader.height(), " x ", reader.width(), " pixels"));
   }
+  return {ImageHeader::Format::kPng, static_cast<int32_t>(reader.height()), static_cast<int32_t>(reader.width())};
+}
+
+Image decode_png(std::span<const std::byte> bytes, const std::string& origin, const ImageLimits& limits) {
+  PngReader reader(bytes, limits);
+  const ImageHeader header = read_png_header(reader, bytes, origin, limits);
   Image image;
-  image.height = static_cast<int32_t>(reader.height());
-  image.width = static_cast<int32_t>(reader.width());
+  image.height = header.height;
+  image.width = header.width;
   const size_t row_bytes = static_cast<size_t>(image.width) * 3;
   image.pixels.resize(static_cast<size_t>(image.height) * row_bytes);
   if (!reader.read_pixels(image.pixels.data(), row_bytes)) fail(origin, "PNG", reader.message());
@@ -198,29 +204,47 @@ struct TurboJpegDeleter {
 };
 using TurboJpeg = std::unique_ptr<void, TurboJpegDeleter>;
 
-Image decode_jpeg(std::span<const std::byte> bytes, const std::string& origin, const ImageLimits& limits) {
-  const TurboJpeg handle(tjInitDecompress());
+TurboJpeg start_decoder() {
+  TurboJpeg handle(tjInitDecompress());
   if (!handle) throw DataError("libturbojpeg cannot be started: out of memory");
+  return handle;
+}
+
+ImageHeader read_jpeg_header(const TurboJpeg& handle, std::span<const std::byte> bytes, const std::string& origin,
+                             const ImageLimits& limits) {
   const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
-  const auto size = static_cast<unsigned long>(bytes.size());
   int width = 0, height = 0, subsampling = 0, colorspace = 0;
-  if (tjDecompressHeader3(handle.get(), data, size, &width, &height, &subsampling, &colorspace) != 0) {
+  if (tjDecompressHeader3(handle.get(), data, static_cast<unsigned long>(bytes.size()), &width, &height, &subsampling,
+                          &colorspace) != 0) {
     fail(origin, "JPEG", tjGetErrorStr2(handle.get()));
   }
   check_size(origin, "JPEG", height, width, limits);
   if (int64_t{height} * width > static_cast<int64_t>(bytes.size()) * kMaxJpegPixelsPerByte + kRatioSlack) {
     fail(origin, "JPEG", cat("its ", bytes.size(), " bytes cannot hold ", height, " x ", width, " pixels"));
   }
+  return {ImageHeader::Format::kJpeg, height, width};
+}
+
+Image decode_jpeg(std::span<const std::byte> bytes, const std::string& origin, const ImageLimits& limits) {
+  const TurboJpeg handle = start_decoder();
+  const ImageHeader header = read_jpeg_header(handle, bytes, origin, limits);
+  const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
+  const auto size = static_cast<unsigned long>(bytes.size());
   Image image;
-  image.height = height;
-  image.width = width;
-  image.pixels.resize(static_cast<size_t>(height) * static_cast<size_t>(width) * 3);
+  image.height = header.height;
+  image.width = header.width;
+  image.pixels.resize(static_cast<size_t>(header.height) * static_cast<size_t>(header.width) * 3);
   // A warning means lost data (truncation, a broken code): training data with holes in it is refused.
   const int flags = TJFLAG_STOPONWARNING | TJFLAG_LIMITSCANS | TJFLAG_ACCURATEDCT;
-  if (tjDecompress2(handle.get(), data, size, image.pixels.data(), width, 0, height, TJPF_RGB, flags) != 0) {
+  if (tjDecompress2(handle.get(), data, size, image.pixels.data(), header.width, 0, header.height, TJPF_RGB, flags) !=
+      0) {
     fail(origin, "JPEG", tjGetErrorStr2(handle.get()));
   }
   return image;
+}
+
+[[noreturn]] void fail_unknown(std::span<const std::byte> bytes, const std::string& origin) {
+  throw DataError(cat(origin, ": neither a PNG nor a JPEG image (", bytes.size(), " bytes, unknown signature)"));
 }
 
 }  // namespace
@@ -258,7 +282,16 @@ std::string encode_jpeg(const Image& image, int quality) {
 Image decode_image(std::span<const std::byte> bytes, const std::string& origin, ImageLimits limits) {
   if (starts_with(bytes, kPngSignature)) return decode_png(bytes, origin, limits);
   if (starts_with(bytes, kJpegSignature)) return decode_jpeg(bytes, origin, limits);
-  throw DataError(cat(origin, ": neither a PNG nor a JPEG image (", bytes.size(), " bytes, unknown signature)"));
+  fail_unknown(bytes, origin);
+}
+
+ImageHeader read_image_header(std::span<const std::byte> bytes, const std::string& origin, ImageLimits limits) {
+  if (starts_with(bytes, kPngSignature)) {
+    PngReader reader(bytes, limits);
+    return read_png_header(reader, bytes, origin, limits);
+  }
+  if (starts_with(bytes, kJpegSignature)) return read_jpeg_header(start_decoder(), bytes, origin, limits);
+  fail_unknown(bytes, origin);
 }
 
 }  // namespace gato::episode

@@ -50,10 +50,10 @@ uint64_t FieldBuffer::add(const FieldSpec& spec, const Column& column) {
   }
   const size_t before = blobs.bytes.size();
   for (const std::string& text : column.text) blobs.add(text);
-  for (const Image& image : column.images) {
-    blobs.add(spec.codec == ImageCodec::kJpeg ? encode_jpeg(image) : encode_png(image));
-  }
-  return blobs.bytes.size() - before + (column.text.size() + column.images.size()) * sizeof(uint64_t);
+  for (const Image& image : column.images) blobs.add(encode_image(image, spec.codec));
+  for (const std::string& encoded : column.encoded) blobs.add(encoded);
+  return blobs.bytes.size() - before +
+         (column.text.size() + column.images.size() + column.encoded.size()) * sizeof(uint64_t);
 }
 
 format::Column& FieldBuffer::store(ColumnFileWriter& file, const FieldSpec& spec) const {
@@ -154,7 +154,9 @@ void ShardWriter::State::add_labels(const TaskSpec& task, TaskBuffer& buffer, co
       FieldBuffer& field = buffer.label[i];
       field.continuous.resize(field.continuous.size() - episode.action[i].continuous.size());
       field.discrete.resize(field.discrete.size() - episode.action[i].discrete.size());
-      field.blobs.table.resize(field.blobs.table.size() - episode.action[i].text.size());
+      const Column& added = episode.action[i];
+      field.blobs.table.resize(field.blobs.table.size() - added.text.size() - added.images.size() -
+                               added.encoded.size());
       field.blobs.bytes.resize(field.blobs.table.back());
     }
   }

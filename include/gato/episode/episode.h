@@ -65,6 +65,9 @@ void check_episode(const TaskSpec& spec, const Episode& episode);
 /// encoded. Throws DataError as check_episode, and for damaged images.
 void prepare_encoded_images(const TaskSpec& spec, Episode& episode);
 
+/// `image` as a file of `codec` (JPEG with quality 95), as shards store it.
+[[nodiscard]] std::string encode_image(const Image& image, ImageCodec codec);
+
 /// Hash that splits episodes: the same id is always on the same side, whatever shard holds it.
 [[nodiscard]] uint64_t split_hash(const std::string& episode_id);
 

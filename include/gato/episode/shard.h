@@ -177,15 +177,20 @@ class TokenColumnsReader {
   std::unique_ptr<State> state_;
 };
 
-/// Writes a data set as a folder of shards `<name with / as ->-00000.gato` of about `shard_bytes` each.
+/// `<folder>/<name with / as ->-00000.gato`.
+[[nodiscard]] Path shard_path(const Path& folder, const std::string& dataset_name, size_t number);
+
+/// Writes a data set as a folder of shards (shard_path) of about `shard_bytes` each.
 class DatasetWriter {
  public:
   DatasetWriter(const Path& folder, DatasetInfo info, std::vector<TaskSpec> tasks,
-                uint64_t shard_bytes = uint64_t{256} << 20);
+                uint64_t shard_bytes = uint64_t{256} << 20, size_t first_shard = 0);
   ~DatasetWriter();
-  void add(int task, const Episode& episode);
+  /// Whether that filled and committed a shard. The first `first_shard` shards are those of an earlier, interrupted
+  /// writer and stay.
+  bool add(int task, const Episode& episode);
   void finish();                                          ///< Commits the last shard.
-  [[nodiscard]] const std::vector<Path>& shards() const;  ///< Committed so far.
+  [[nodiscard]] const std::vector<Path>& shards() const;  ///< Committed so far, by this writer.
 
  private:
   struct State;
