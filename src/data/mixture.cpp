@@ -1,9 +1,13 @@
 #include "gato/data/mixture.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace gato::data {
 namespace {
+
+constexpr const char* kNoTask = "names no task; give a pattern such as control/*";
+constexpr int64_t kMaxGroup = 64;
 
 bool parse_positive(const ConfigNode& node, int64_t& value) {
   if (node.kind != ConfigNode::Kind::kScalar || node.quoted) return false;
@@ -38,8 +42,15 @@ std::string config_value_yaml(const WindowSteps& value) {
   return cat("[", value.low, ", ", value.high, "]");
 }
 
+void validate_config(const TaskShare& share, ConfigProblems& problems) {
+  if (share.tasks.empty()) problems.add("tasks", kNoTask);
+  if (!(share.share >= 0) || share.share > 1e9) {
+    problems.add("share", cat("is ", share.share, ", but must be a number of at least 0"));
+  }
+}
+
 void validate_config(const MixtureEntry& entry, ConfigProblems& problems) {
-  if (entry.tasks.empty()) problems.add("tasks", "names no task; give a pattern such as control/*");
+  if (entry.tasks.empty()) problems.add("tasks", kNoTask);
   const auto not_negative = [&](const char* name, double value) {
     if (!(value >= 0) || value > 1e9) problems.add(name, cat("is ", value, ", but must be a number of at least 0"));
   };
@@ -50,6 +61,16 @@ void validate_config(const MixtureEntry& entry, ConfigProblems& problems) {
   if (!(entry.prompt_probability >= 0 && entry.prompt_probability <= 1)) {
     problems.add("prompt_probability", cat("is ", entry.prompt_probability, ", but must be in [0, 1]"));
   }
+  if (entry.group < 1 || entry.group > kMaxGroup) {
+    problems.add("group", cat("is ", entry.group, ", but must be in [1, ", kMaxGroup, "]"));
+  }
+  if (entry.group > 1 && entry.steps.row) {
+    problems.add("group", "joins windows of a fixed length; set steps to a number, such as 1 for captioned pictures");
+  }
+}
+
+void validate_config(const MixtureFile& file, ConfigProblems& problems) {
+  if (file.mixture.empty()) problems.add("mixture", "names no tasks");
 }
 
 void validate_config(const DataConfig& config, ConfigProblems& problems) {
@@ -74,8 +95,28 @@ void validate_config(const DataConfig& config, ConfigProblems& problems) {
       problems.add(cat("schedule.[", i, "].first_row"),
                    i == 0 ? "must be 0 in the first phase" : "must be greater than the phase before's");
     }
-    if (config.schedule[i].mixture.empty()) problems.add(cat("schedule.[", i, "].mixture"), "names no tasks");
+    const bool in_file = !config.schedule[i].mixture_file.empty();
+    if (config.schedule[i].mixture.empty() && !in_file) {
+      problems.add(cat("schedule.[", i, "].mixture"), "names no tasks, and no mixture_file is given");
+    } else if (!config.schedule[i].mixture.empty() && in_file) {
+      problems.add(cat("schedule.[", i, "].mixture_file"), "stands beside a mixture; give one of the two");
+    }
   }
+}
+
+void expand_mixture_files(DataConfig& config) {
+  for (MixturePhase& phase : config.schedule) {
+    if (phase.mixture_file.empty()) continue;
+    phase.mixture = read_config<MixtureFile>(load_yaml(phase.mixture_file)).mixture;
+    phase.mixture_file.clear();
+  }
+}
+
+const std::vector<std::string>& datasets_of_phase(const DataConfig& config, size_t index) {
+  for (size_t i = std::min(index + 1, config.schedule.size()); i-- > 0;) {
+    if (!config.schedule[i].datasets.empty()) return config.schedule[i].datasets;
+  }
+  return config.datasets;
 }
 
 }  // namespace gato::data

@@ -18,16 +18,31 @@ struct WindowSteps {
 bool parse_config_value(const ConfigNode& node, WindowSteps& value, std::string& expected);
 std::string config_value_yaml(const WindowSteps& value);
 
-/// How the tasks that match one pattern are mixed in. A task belongs to the last entry that matches it; the entry's
-/// share is divided equally among its tasks.
+/// Relative weight of tasks inside one mixture entry.
+struct TaskShare {
+  std::string tasks;  ///< Pattern of task ids.
+  double share = 1;   ///< Weight of each task that matches; 0 leaves it out.
+  bool operator==(const TaskShare&) const = default;
+};
+GATO_CONFIG(TaskShare, GATO_FIELD(tasks, "Pattern of task ids; the last one that matches a task holds for it."),
+            GATO_FIELD(share, "Weight of each task that matches; tasks that match none weigh 1."))
+void validate_config(const TaskShare& share, ConfigProblems& problems);
+
+/// How the tasks that match one pattern are mixed in. A task belongs to the last entry that matches it. The entry's
+/// share is divided among its tasks by their weights in `within` (equally without it), and a task's share among the
+/// data sets that hold it by their tokens.
 struct MixtureEntry {
-  std::string tasks;               ///< Pattern of task ids.
-  double share = 1;                ///< Share of tokens, relative to the other entries; 0 leaves the tasks out.
-  WindowSteps steps = {};          ///< Window length.
-  double loss_weight = 1;          ///< Multiplies the loss of every label.
-  double observed_text_loss = 0;   ///< Loss weight of text observed inside episodes, relative to a label's.
-  double observed_value_loss = 0;  ///< Loss weight of observed discrete and continuous tokens, relative to a label's.
-  double prompt_probability = 0;   ///< Share of sequences with a demonstration in front (paper: 0.25).
+  std::string tasks;                        ///< Pattern of task ids.
+  double share = 1;                         ///< Share of tokens, relative to the other entries; 0 leaves them out.
+  WindowSteps steps = {};                   ///< Window length.
+  double loss_weight = 1;                   ///< Multiplies the loss of every label.
+  double observed_text_loss = 0;            ///< Loss weight of text observed inside episodes, relative to a label's.
+  double observed_value_loss = 0;           ///< Loss weight of observed numbers, relative to a label's.
+  double prompt_probability = 0;            ///< Share of sequences with a demonstration in front (paper: 0.25).
+  WindowSteps prompt_steps = {1, 1, true};  ///< Length of a prompt; `row`: as data.prompt_tokens_share allows.
+  int64_t group = 1;                        ///< Windows in one sequence, attending to each other (paper: 5 captions).
+  std::vector<TaskShare> within = {};       ///< Weights of the tasks inside this entry.
+  bool operator==(const MixtureEntry&) const = default;
 };
 GATO_CONFIG(MixtureEntry, GATO_FIELD(tasks, "Pattern of task ids; the last entry that matches a task holds for it."),
             GATO_FIELD(share, "Share of tokens, relative to the other entries."),
@@ -35,16 +50,35 @@ GATO_CONFIG(MixtureEntry, GATO_FIELD(tasks, "Pattern of task ids; the last entry
             GATO_FIELD(loss_weight, "Multiplies the loss of every label."),
             GATO_FIELD(observed_text_loss, "Loss weight of observed text, relative to a label's."),
             GATO_FIELD(observed_value_loss, "Loss weight of observed numbers, relative to a label's."),
-            GATO_FIELD(prompt_probability, "Share of sequences with a demonstration in front."))
+            GATO_FIELD(prompt_probability, "Share of sequences with a demonstration in front (paper: 0.25)."),
+            GATO_FIELD(prompt_steps, "Steps per prompt: 1, [1, 4] or row (as data.prompt_tokens_share allows)."),
+            GATO_FIELD(group, "Windows that form one sequence together (paper: 5 for vision and language)."),
+            GATO_FIELD(within, "Weights of the tasks inside this entry; equal without it."))
 void validate_config(const MixtureEntry& entry, ConfigProblems& problems);
 
 /// From `first_row` on, rows are drawn from this mixture.
 struct MixturePhase {
   int64_t first_row = 0;
-  std::vector<MixtureEntry> mixture;
+  std::vector<MixtureEntry> mixture = {};
+  std::string mixture_file = {};  ///< A file (MixtureFile) that is read in place of `mixture`.
+  /// Patterns without data are passed over (and told) instead of being errors; the other shares grow accordingly.
+  bool allow_missing = false;
+  std::vector<std::string> datasets = {};  ///< As DataConfig::datasets; empty: those of the phase before.
+  bool operator==(const MixturePhase&) const = default;
 };
 GATO_CONFIG(MixturePhase, GATO_FIELD(first_row, "Row from which the mixture holds; rounded up to a block of 64 rows."),
-            GATO_FIELD(mixture, "Token shares by task pattern."))
+            GATO_FIELD(mixture, "Token shares by task pattern."),
+            GATO_FIELD(mixture_file, "File with the mixture (such as configs/mixtures/gato.yaml), in its place."),
+            GATO_FIELD(allow_missing, "Whether patterns without data are passed over."),
+            GATO_FIELD(datasets, "Data sets from this phase on; none: those of the phase before."))
+
+/// A mixture in a file of its own, such as configs/mixtures/gato.yaml.
+struct MixtureFile {
+  std::string description;
+  std::vector<MixtureEntry> mixture;
+};
+GATO_CONFIG(MixtureFile, GATO_FIELD(description, "For people."), GATO_FIELD(mixture, "Token shares by task pattern."))
+void validate_config(const MixtureFile& file, ConfigProblems& problems);
 
 /// What happens to an episode that cannot be read.
 enum class OnCorrupt {
@@ -86,5 +120,14 @@ GATO_CONFIG(DataConfig, GATO_FIELD(datasets, "Folders of shards, or folders of s
             GATO_FIELD(quarantine_budget, "Share of all episodes that may be left out; at least 3 unless it is 0."),
             GATO_FIELD(cache_mib, "Most MiB of mapped data files kept in memory."))
 void validate_config(const DataConfig& config, ConfigProblems& problems);
+
+/// Replaces every phase's `mixture_file` by the mixture that it holds, so that what a run folder records does not
+/// change with the file. Relative paths count from the working directory. Throws IoError or ConfigError naming the
+/// file.
+void expand_mixture_files(DataConfig& config);
+
+/// The data sets of phase `index` of the schedule: its own, or those of the last phase before that names some, or
+/// config.datasets.
+[[nodiscard]] const std::vector<std::string>& datasets_of_phase(const DataConfig& config, size_t index);
 
 }  // namespace gato::data
