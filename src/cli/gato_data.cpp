@@ -215,7 +215,8 @@ int main(int argc, char** argv) {
       argc, argv, "Makes, tokenizes, shows and checks data sets.", base_libraries(), [](CLI::App& app) -> Verb {
         app.require_subcommand(1);
         const std::vector<Verb> verbs = {add_collect(app), add_train_tokenizer(app), add_tokenize(app),
-                                         add_inspect(app), add_verify(app),          add_check_numbers(app), add_import(app)};
+                                         add_inspect(app), add_verify(app),          add_check_numbers(app),
+                                         add_import(app),  add_explain(app)};
         return [verbs] {
           for (const Verb& verb : verbs) {
             const int code = verb();

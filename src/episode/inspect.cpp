@@ -241,8 +241,11 @@ std::string describe_value(Group group, const FieldSpec& spec, const FieldValue&
   return "";
 }
 
-std::string describe_step(const TaskSpec& task, const Episode& window, int64_t step, const InspectOptions& options) {
-  std::string text = cat("  step ", step, "\n");
+}  // namespace
+
+std::string describe_step(const TaskSpec& task, const Episode& window, int64_t step, int64_t number_shown,
+                          const InspectOptions& options) {
+  std::string text = cat("  step ", number_shown, "\n");
   for (const Group group : kGroups) {
     const std::vector<FieldSpec>& fields = fields_of(task, group);
     const std::vector<Column>& columns = group == Group::kObservation ? window.observation
@@ -258,6 +261,8 @@ std::string describe_step(const TaskSpec& task, const Episode& window, int64_t s
   return text;
 }
 
+namespace {
+
 std::string describe_episode(const ShardReader& shard, const InspectOptions& options) {
   const EpisodeIndexEntry& entry = shard.index()[static_cast<size_t>(options.episode)];
   const TaskSpec& task = shard.tasks()[entry.task];
@@ -272,7 +277,7 @@ std::string describe_episode(const ShardReader& shard, const InspectOptions& opt
   if (window.success) outcome += *window.success ? ", success" : ", no success";
   outcome += window.terminated ? ", ended by the task" : window.truncated ? ", cut by a limit" : "";
   text += line(2, "outcome", outcome);
-  for (int64_t step = 0; step < steps; ++step) text += describe_step(task, window, step, options);
+  for (int64_t step = 0; step < steps; ++step) text += describe_step(task, window, step, step, options);
   return text;
 }
 

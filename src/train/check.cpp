@@ -34,7 +34,7 @@ std::string missing_input(const TrainingConfig& config) {
 
 std::string check_report(const TrainingConfig& config) {
   std::ostringstream out;
-  std::optional<OpenedData> opened;
+  std::optional<data::OpenedData> opened;
   const std::string missing = missing_input(config);
   if (missing.empty()) opened = open_data(config);
   const tokenizer::Vocabulary vocabulary =

@@ -7,30 +7,8 @@
 
 namespace gato::train {
 
-OpenedData open_data(const TrainingConfig& config) {
-  static_cast<void>(
-      data::find_shards(config.data));  // missing data is told before a missing tokenizer, which is made from it
-  OpenedData opened;
-  if (!config.tokenizer.model.empty()) {
-    if (!std::filesystem::exists(config.tokenizer.model)) {
-      throw ConfigError(cat("tokenizer.model: ", config.tokenizer.model,
-                            " does not exist; make it with `gato-data train-tokenizer --out ", config.tokenizer.model,
-                            " DATASET ...`"));
-    }
-    opened.text =
-        std::make_shared<const tokenizer::TextTokenizer>(tokenizer::TextTokenizer::load(config.tokenizer.model));
-  }
-  const int64_t text_size = opened.text ? opened.text->size() : tokenizer::kNumBins;  // room for discrete ids
-  opened.vocabulary = tokenizer::Vocabulary(text_size, config.tokenizer.private_discrete);
-  const tokenizer::TextTokenizer* text = opened.text.get();
-  const auto seed = static_cast<uint64_t>(config.train.seed);
-  opened.training = data::open_sources(config.data, *opened.vocabulary, text, data::Split::kTraining);
-  opened.validation = data::open_sources(config.data, *opened.vocabulary, text, data::Split::kValidation);
-  opened.plan = std::make_shared<const data::RowPlan>(config.data, opened.training, seed);
-  if (!opened.validation.empty() && config.train.validation_rows > 0) {
-    opened.validation_plan = std::make_shared<const data::RowPlan>(config.data, opened.validation, seed, true);
-  }
-  return opened;
+data::OpenedData open_data(const TrainingConfig& config) {
+  return data::open_data(config.data, config.tokenizer, static_cast<uint64_t>(config.train.seed));
 }
 
 model::ModelShape model_shape(const tokenizer::Vocabulary& vocabulary) {

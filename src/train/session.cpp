@@ -43,7 +43,7 @@ std::string domain_text(const std::map<std::string, double>& losses) {
 }
 
 /// The shards a run was started with, so that a resumed run can tell that its data changed.
-std::string schedule_json(const OpenedData& data, const TrainingConfig& config) {
+std::string schedule_json(const data::OpenedData& data, const TrainingConfig& config) {
   Json json;
   json["seed"] = config.train.seed;
   json["row_tokens"] = config.data.row_tokens;
@@ -285,7 +285,7 @@ bool Session::validated_before() const {
 }
 
 void Session::validate() {
-  if (!data_.validation_plan) return;
+  if (!data_.validation_plan || config_.train.validation_rows == 0) return;
   const auto begin = Clock::now();
   const at::NoGradGuard no_grad;
   const data::RowBuilder builder(data_.validation_plan, false);

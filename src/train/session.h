@@ -7,6 +7,7 @@
 
 #include "checkpointing.h"
 #include "gato/data/batch.h"
+#include "gato/data/open.h"
 #include "gato/run/metrics.h"
 #include "gato/run/run_folder.h"
 #include "gato/run/tensorboard.h"
@@ -14,15 +15,7 @@
 
 namespace gato::train {
 
-/// The data side of a run: sources of both splits and the plan of the training rows.
-struct OpenedData {
-  std::shared_ptr<const tokenizer::TextTokenizer> text;  ///< Null for tasks without text. Sources point to it.
-  std::optional<tokenizer::Vocabulary> vocabulary;
-  std::vector<std::shared_ptr<const data::Source>> training, validation;
-  std::shared_ptr<const data::RowPlan> plan;
-  std::shared_ptr<const data::RowPlan> validation_plan;  ///< Null when nothing is held out.
-};
-[[nodiscard]] OpenedData open_data(const TrainingConfig& config);
+[[nodiscard]] data::OpenedData open_data(const TrainingConfig& config);
 [[nodiscard]] model::ModelShape model_shape(const tokenizer::Vocabulary& vocabulary);
 
 /// Losses of label positions, gathered by domain.
@@ -87,7 +80,7 @@ class Session {
   TrainingConfig config_;
   std::string config_yaml_;
   run::RunFolder folder_;
-  OpenedData data_;
+  data::OpenedData data_;
   std::unique_ptr<model::Model> model_;
   OptimizerState optimizer_;
   StaticFiles static_files_;

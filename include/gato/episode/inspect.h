@@ -27,6 +27,11 @@ struct InspectOptions {
 /// Tokenizer, and token counts per task and field, of the token columns of `shard`.
 [[nodiscard]] std::string describe_token_columns(const TokenColumnsReader& tokens, const ShardReader& shard);
 
+/// Fields of one step of `window` (step 0 is its first), a line each: observation, action, label, reward. `number` is
+/// the step's number for people.
+[[nodiscard]] std::string describe_step(const TaskSpec& task, const Episode& window, int64_t step, int64_t number,
+                                        const InspectOptions& options);
+
 /// `image` as text of at most `columns` characters per line: shades of grey in ASCII or, with `color`, pairs of pixels
 /// as half blocks with 24-bit ANSI colours. Lines end in '\n'.
 [[nodiscard]] std::string draw_image(const Image& image, int64_t columns, bool color);
