@@ -6,6 +6,7 @@
 #include "gato/core/file.h"
 #include "gato/core/log.h"
 #include "gato/train/trainer.h"
+#include "gato_train/replay.h"
 #include "program.h"
 
 namespace gato::cli {
@@ -60,7 +61,12 @@ int program(int argc, char** argv) {
         app.add_flag("--describe", arguments->documented, "With --print-config: also what every setting means");
         app.add_option("overrides", arguments->overrides, "Settings as key.path=value");
         app.allow_extras(false);
-        return [arguments, command = command_line(argc, argv)] { return train_or_check(*arguments, command); };
+        app.require_subcommand(0, 1);
+        const auto replay = add_replay(app);
+        return [arguments, replay, command = command_line(argc, argv)] {
+          const int code = replay();
+          return code >= 0 ? code : train_or_check(*arguments, command);
+        };
       });
 }
 

@@ -21,6 +21,8 @@ std::string to_json(const TrainingState& state) {
   json["refused"] = state.refused;
   json["updates"] = state.updates;
   json["seconds"] = state.seconds;
+  json["rollbacks"] = state.rollbacks;
+  json["recent_refused"] = state.recent_refused;
   return json.dump(2) + "\n";
 }
 
@@ -34,6 +36,13 @@ TrainingState parse_training_state(const std::string& text, const std::string& o
   state.refused = fields.integer("refused", 0);
   state.updates = fields.integer("updates", 0);
   state.seconds = fields.number("seconds");
+  if (fields.has("rollbacks")) state.rollbacks = fields.integer("rollbacks", 0);  // absent in the first checkpoints
+  if (fields.has("recent_refused")) {
+    for (const Json& step : fields.array("recent_refused")) {
+      if (!step.is_number_integer()) fields.fail("recent_refused", "holds something that is no step");
+      state.recent_refused.push_back(step.get<int64_t>());
+    }
+  }
   fields.finish();
   return state;
 }

@@ -19,12 +19,14 @@ struct OptimizerState {
 
 /// Where a run is. Everything else follows from the configuration and these numbers.
 struct TrainingState {
-  int64_t step = 0;      ///< Updates done (refused ones count).
-  int64_t next_row = 0;  ///< First row of the next step.
-  int64_t tokens = 0;    ///< Seen, without padding.
-  int64_t refused = 0;   ///< Steps refused because something was not finite.
-  int64_t updates = 0;   ///< Steps that changed the parameters: AdamW's bias correction counts these.
-  double seconds = 0;    ///< Training time over all attempts.
+  int64_t step = 0;                     ///< Updates done (refused ones count).
+  int64_t next_row = 0;                 ///< First row of the next step.
+  int64_t tokens = 0;                   ///< Seen, without padding.
+  int64_t refused = 0;                  ///< Steps refused because something was not finite.
+  int64_t updates = 0;                  ///< Steps that changed the parameters: AdamW's bias correction counts these.
+  double seconds = 0;                   ///< Training time over all attempts.
+  int64_t rollbacks = 0;                ///< Times that the parameters were taken back to a checkpoint.
+  std::vector<int64_t> recent_refused;  ///< Refused steps among the last 1000, rising.
   bool operator==(const TrainingState&) const = default;
 };
 [[nodiscard]] std::string to_json(const TrainingState& state);

@@ -14,13 +14,12 @@
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
 #include "gato/core/version.h"
-#include "gato/kernels/optimizer.h"
 #include "gato/train/batch_tensors.h"
 
 namespace gato::train {
 namespace {
 
-constexpr int64_t kMaxRefusedInARow = 10;
+constexpr int64_t kMaxRefusedInARow = 5, kMaxRefused = 20, kRefusalWindow = 1000;
 
 /// What must not change during a run: another value would make other numbers out of the same checkpoint.
 std::map<std::string, std::string> fixed_settings(const TrainingConfig& config) {
@@ -76,6 +75,7 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary),
                                           static_cast<uint64_t>(config.train.seed));
   optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
+  stepper_ = std::make_unique<Stepper>(config_, *model_, optimizer_);
   folder_.lock();
   folder_.create();
   checkpoint::clean_checkpoints(folder_.checkpoints_path());
@@ -85,6 +85,12 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   attempt_ =
       folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}}, command);
   metrics_ = std::make_unique<run::MetricsWriter>(folder_.metrics_path(), attempt_);
+  step_log_ = std::make_unique<run::StepLogWriter>(folder_.steps_path());
+  for (const run::StepRecord& record : run::read_steps(folder_.steps_path())) {
+    if (record.step > state_.step) break;
+    loss_outliers_.add(record.loss);
+    norm_outliers_.add(record.gradient_norm);
+  }
   tensorboard_ = std::make_unique<run::TensorBoardWriter>(folder_.tensorboard_path("train"), attempt_, state_.step);
   static_files_ = make_static_files(config_, data_.text ? data_.text->model_bytes() : "", data_.training,
                                     data_.validation, folder_.root() / cat("scratch-", attempt_));
@@ -174,69 +180,63 @@ TrainingOutcome Session::run() {
 }
 
 void Session::step(const data::Batch& batch) {
-  model_->store().zero_gradients();
-  const int64_t micro = config_.train.micro_batch_rows > 0 ? config_.train.micro_batch_rows : batch.rows;
-  double weight_sum = 0, summed_loss = 0;
-  for (int64_t first = 0; first < batch.rows; first += micro) {
-    const BatchTensors tensors = batch_tensors(batch, first, std::min(micro, batch.rows - first));
-    if (tensors.loss_sources.empty()) continue;
-    model::ForwardOptions options;
-    options.training = true;
-    options.seed = static_cast<uint64_t>(config_.train.seed);
-    options.step = state_.step;
-    options.first_row = batch.first_row + first;
-    const model::LossResult result = model_->loss(tensors.input, tensors.loss, options, config_.train.soft_target_bins);
-    model_->backward(result.loss);
-    summed_loss += result.loss.item<double>();
-    weight_sum += tensors.weight_sum;
-    losses_.add(result.nll, tensors.loss_sources);
-  }
-  state_.step += 1;
-  state_.next_row += config_.train.batch_rows;
-  state_.tokens += batch.tokens;
+  const StepResult result = stepper_->run(batch, state_, losses_);
   window_tokens_ += batch.tokens;
-  shares_.add(batch);
   window_steps_ += 1;
-  if (weight_sum > 0 && update(weight_sum, summed_loss)) refused_in_a_row_ = 0;
+  shares_.add(batch);
+  note(batch, result);
+  if (!result.refused.empty()) refuse_step(result.refused);
 }
 
-bool Session::update(double weight_sum, double summed_loss) {
-  const double norm = std::sqrt(kernels::squared_norm(model_->store().gradients())) / weight_sum;
-  if (!std::isfinite(norm) || !std::isfinite(summed_loss)) {
-    refuse_step(cat("loss ", summed_loss / weight_sum, ", gradient norm ", norm));
-    return false;
+void Session::note(const data::Batch& batch, const StepResult& result) {
+  step_log_->add({attempt_, state_.step, batch.first_row, result.loss, result.gradient_norm, !result.refused.empty()});
+  const auto keep_worst = [](double& worst, double z) { worst = std::abs(z) > std::abs(worst) ? z : worst; };
+  keep_worst(worst_loss_z_, loss_outliers_.add(result.loss));
+  keep_worst(worst_norm_z_, norm_outliers_.add(result.gradient_norm));
+  if (result.refused.empty()) gradient_norm_ = result.gradient_norm;
+}
+
+int64_t Session::refused_in_a_row() const {
+  int64_t count = 0;
+  for (auto step = state_.recent_refused.rbegin(); step != state_.recent_refused.rend(); ++step) {
+    if (*step != state_.step - count) break;
+    ++count;
   }
-  gradient_norm_ = norm;
-  std::vector<kernels::UpdateSpan> spans;
-  for (const model::Segment& segment : model_->store().segments()) {
-    if (segment.trainable) spans.push_back({segment.offset, segment.size, segment.decay});
-  }
-  const OptimizerConfig& optimizer = config_.optimizer;
-  kernels::AdamWStep update;
-  update.learning_rate = learning_rate(optimizer, state_.step, config_.train.steps);
-  update.beta_1 = optimizer.beta_1;
-  update.beta_2 = optimizer.beta_2;
-  update.epsilon = optimizer.epsilon;
-  update.weight_decay = optimizer.weight_decay;
-  update.step = ++state_.updates;
-  const bool clip = optimizer.clip_norm > 0 && norm > optimizer.clip_norm;
-  update.grad_scale = (clip ? optimizer.clip_norm / norm : 1) / weight_sum;
-  kernels::adamw_step(model_->store().values(), model_->store().gradients(), optimizer_.first_moment,
-                      optimizer_.second_moment, spans, update);
-  return true;
+  return count;
 }
 
 void Session::refuse_step(const std::string& why) {
   ++state_.refused;
-  ++refused_in_a_row_;
-  log::warning("train", "step ", state_.step, " is refused (", why,
-               "); its rows are passed over, parameters stay as they were");
-  if (refused_in_a_row_ >= kMaxRefusedInARow) {
-    throw DivergedError(cat(refused_in_a_row_, " steps in a row up to step ", state_.step,
-                            " were not finite; checkpoints up to step ", last_saved_step_,
+  std::erase_if(state_.recent_refused, [&](int64_t step) { return step <= state_.step - kRefusalWindow; });
+  state_.recent_refused.push_back(state_.step);
+  const int64_t first_row = state_.next_row - config_.train.batch_rows;
+  log::warning("train", "step ", state_.step, " is refused (", why, "); its rows ", first_row, " to ",
+               state_.next_row - 1, " are passed over, parameters stay as they were. `gato-train replay --run ",
+               folder_.root().string(), " --step ", state_.step, "` runs it again");
+  const auto refused = static_cast<int64_t>(state_.recent_refused.size());
+  if (refused_in_a_row() >= kMaxRefusedInARow || refused >= kMaxRefused) roll_back();
+}
+
+/// Parameters and moments go back to the last checkpoint; the data goes on, so that what did the harm is passed over
+/// (practice of PaLM, Chowdhery et al. 2022, section 5.1). The second time is once too often.
+void Session::roll_back() {
+  step_log_->flush();
+  const auto newest = checkpoint::newest_valid(folder_.checkpoints_path());
+  if (state_.rollbacks > 0 || !newest) {
+    throw DivergedError(cat(state_.recent_refused.size(), " of the last ", std::min(state_.step, kRefusalWindow),
+                            " steps up to step ", state_.step, " were not finite",
+                            state_.rollbacks > 0 ? ", after a rollback before" : ", and there is no checkpoint yet",
+                            "; checkpoints up to step ", std::max<int64_t>(0, last_saved_step_),
                             " are whole. Lower optimizer.learning_rate or set optimizer.clip_norm, and start again "
                             "from an earlier checkpoint"));
   }
+  const TrainingState before = load_checkpoint(newest->path, *model_, optimizer_);
+  state_.updates = before.updates;
+  state_.recent_refused.clear();
+  ++state_.rollbacks;
+  log::warning("train", "too many steps were refused: parameters go back to those of step ", before.step,
+               ", training goes on at step ", state_.step, " with row ", state_.next_row);
+  save();
 }
 
 bool Session::out_of_time() const {
@@ -252,13 +252,18 @@ void Session::log_point() {
   const double left = elapsed / static_cast<double>(std::max<int64_t>(1, window_steps_)) *
                       static_cast<double>(config_.train.steps - state_.step);
   const double lr = learning_rate(config_.optimizer, state_.step, config_.train.steps);
-  const auto domains = losses_.means();
+  const auto domains = losses_.domain_means();
   log::info("train", "step ", state_.step, "/", config_.train.steps, "  loss ", format_fixed(losses_.mean(), 3), " (",
             domain_text(domains), ")  lr ", lr, "  |g| ", format_fixed(gradient_norm_, 2), "  ", format_count(rate),
             " tok/s  ", format_seconds(left), " left");
   run::MetricValues values;
   for (const auto& [domain, loss] : domains) values["train/loss/" + domain] = loss;
+  for (const auto& [task, loss] : losses_.task_means()) values["train/task_loss/" + task] = loss;
+  for (const auto& [domain, share] : losses_.domain_gradient_shares()) values["train/gradient_share/" + domain] = share;
+  for (const auto& [task, share] : losses_.task_gradient_shares()) values["train/task_gradient_share/" + task] = share;
   values["train/loss"] = losses_.mean();
+  values["train/loss_z"] = worst_loss_z_;
+  values["train/gradient_norm_z"] = worst_norm_z_;
   values["train/learning_rate"] = lr;
   values["train/gradient_norm"] = gradient_norm_;
   values["train/tokens_per_second"] = rate;
@@ -272,8 +277,10 @@ void Session::log_point() {
   values["train/refused_steps"] = static_cast<double>(state_.refused);
   metrics_->write(state_.step, state_.tokens, values);
   tensorboard_->write(state_.step, values);
+  step_log_->flush();
   losses_.clear();
   shares_.clear();
+  worst_loss_z_ = worst_norm_z_ = 0;
   window_start_ = now;
   window_tokens_ = window_steps_ = 0;
   window_waited_ = waited;
@@ -289,7 +296,7 @@ void Session::validate() {
   const auto begin = Clock::now();
   const at::NoGradGuard no_grad;
   const data::RowBuilder builder(data_.validation_plan, false);
-  DomainLosses losses(*data_.validation_plan);
+  LabelMeter losses(*data_.validation_plan);
   const int64_t micro = config_.train.micro_batch_rows > 0 ? config_.train.micro_batch_rows : config_.train.batch_rows;
   for (int64_t row = 0; row < config_.train.validation_rows; row += micro) {
     throw_if_stopped("validation");
@@ -298,7 +305,7 @@ void Session::validate() {
     if (tensors.loss_sources.empty()) continue;
     losses.add(model_->loss(tensors.input, tensors.loss).nll, tensors.loss_sources);
   }
-  validation_loss_ = losses.means();
+  validation_loss_ = losses.domain_means();
   last_validated_step_ = state_.step;
   run::MetricValues values;
   for (const auto& [domain, loss] : validation_loss_) values["validation/loss/" + domain] = loss;
@@ -317,6 +324,7 @@ void Session::save() {
   const auto saved =
       save_checkpoint(folder_.checkpoints_path(), state_, config_yaml_, *model_, optimizer_, static_files_, attempt_);
   last_saved_step_ = state_.step;
+  step_log_->flush();
   checkpoint::prune(folder_.checkpoints_path(), {config_.train.keep_checkpoints, config_.train.keep_every},
                     checkpoint::VerifyDepth::kSizes);
   const auto took = Clock::now() - begin;

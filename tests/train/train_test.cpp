@@ -11,6 +11,7 @@
 #include "gato/core/signals.h"
 #include "gato/run/metrics.h"
 #include "gato/run/run_folder.h"
+#include "gato/run/step_log.h"
 #include "gato/train/batch_tensors.h"
 #include "gato/train/trainer.h"
 #include "support/synthetic_data.h"
@@ -169,6 +170,76 @@ TEST_F(TrainTest, DivergenceIsRefusedBeforeTheUpdateAndNamed) {
   config.train.checkpoint_every = 100000;
   config.train.validate_every = 0;
   EXPECT_THROW(train(config, {"test"}), DivergedError);
+}
+
+TEST_F(TrainTest, RepeatedDivergenceRollsBackOnceAndThenStops) {
+  TrainingConfig config = small_config(folder_ / "run");
+  config.optimizer.learning_rate = 10;
+  config.optimizer.clip_norm = 0;
+  config.optimizer.weight_decay = 10;
+  config.train.steps = 2000;
+  config.train.checkpoint_every = 2;
+  config.train.validate_every = 0;
+  try {
+    train(config, {"test"});
+    FAIL() << "did not diverge";
+  } catch (const DivergedError& error) {
+    EXPECT_NE(std::string(error.what()).find("after a rollback before"), std::string::npos) << error.what();
+  }
+  const run::RunFolder folder(config.run.dir);
+  const auto newest = checkpoint::newest_valid(folder.checkpoints_path());
+  ASSERT_TRUE(newest);
+  const std::string state = read_file(newest->path / "training_state.json");
+  EXPECT_NE(state.find("\"rollbacks\": 1"), std::string::npos) << state;
+  int64_t refused = 0;
+  for (const run::StepRecord& step : run::read_steps(folder.steps_path())) {
+    EXPECT_EQ(step.first_row, (step.step - 1) * config.train.batch_rows);  // refused steps consume their rows
+    refused += step.refused ? 1 : 0;
+  }
+  EXPECT_GE(refused, 5);
+}
+
+TEST_F(TrainTest, ReplayGivesTheSameBitsAndNoticesOthers) {
+  TrainingConfig config = small_config(folder_ / "run");
+  train(config, {"test"});
+  const Path steps = run::RunFolder(config.run.dir).steps_path();
+  ASSERT_EQ(run::read_steps(steps).size(), 24u);
+  const Replay last = replay(config.run.dir, 24);
+  EXPECT_EQ(last.from_step, 20);
+  EXPECT_EQ(last.compared, 4);
+  EXPECT_TRUE(last.same_numbers) << last.report;
+  EXPECT_TRUE(last.compared_parameters);
+  EXPECT_TRUE(last.same_parameters) << last.report;
+  EXPECT_NE(last.report.find("control/arm"), std::string::npos) << last.report;
+  const Replay first = replay(config.run.dir, 3);
+  EXPECT_EQ(first.from_step, 0);
+  EXPECT_TRUE(first.same_numbers) << first.report;
+  EXPECT_FALSE(first.compared_parameters);
+
+  const std::string before = read_file(steps);
+  std::string changed = before;
+  changed.replace(changed.rfind("\n1,24,") + 1, std::string::npos, "1,24,92,1.5,1,0\n");
+  write_file_atomic(steps, changed);
+  EXPECT_FALSE(replay(config.run.dir, 24).same_numbers);
+  EXPECT_THROW(static_cast<void>(replay(config.run.dir, 25)), ConfigError);
+  EXPECT_THROW(static_cast<void>(replay((folder_ / "none").string(), 1)), ConfigError);
+}
+
+TEST_F(TrainTest, MetricsTellSharesLossesAndOutliersByTask) {
+  TrainingConfig config = small_config(folder_ / "run");
+  train(config, {"test"});
+  const auto points = run::read_metrics(run::RunFolder(config.run.dir).metrics_path()).points;
+  ASSERT_FALSE(points.empty());
+  const run::MetricValues& values = points.front().values;
+  for (const char* kind :
+       {"data/token_share/", "data/label_share/", "data/loss_share/", "train/task_gradient_share/"}) {
+    double sum = 0;
+    for (const auto& [name, value] : values) sum += name.rfind(kind, 0) == 0 ? value : 0;
+    EXPECT_NEAR(sum, 1, 1e-9) << kind;
+  }
+  EXPECT_GT(values.at("data/fill"), 0.9);
+  EXPECT_TRUE(values.count("train/loss_z") == 1 && values.count("train/gradient_norm_z") == 1);
+  EXPECT_TRUE(values.count("train/task_loss/text/tales") == 1);
 }
 
 TEST_F(TrainTest, AccumulationGivesTheGradientsOfTheWholeBatch) {

@@ -27,6 +27,7 @@ class RunFolder {
   [[nodiscard]] Path quarantine_path() const { return root_ / "quarantine.jsonl"; }
   [[nodiscard]] Path lock_path() const { return root_ / "lock"; }
   [[nodiscard]] Path metrics_path() const { return root_ / "metrics.jsonl"; }
+  [[nodiscard]] Path steps_path() const { return root_ / "steps.csv"; }
   [[nodiscard]] Path scores_path() const { return root_ / "scores.jsonl"; }
   [[nodiscard]] Path tensorboard_path(const std::string& writer) const { return root_ / "tensorboard" / writer; }
   [[nodiscard]] Path checkpoints_path() const { return root_ / "checkpoints"; }

@@ -28,6 +28,20 @@ class DivergedError : public Error {
 /// once a checkpoint is saved, DivergedError, DataError, CheckpointError, IoError.
 TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command);
 
+/// One step that was run again.
+struct Replay {
+  int64_t from_step = 0;        ///< Of the checkpoint it started from; 0: from the initial parameters.
+  bool same_numbers = true;     ///< Loss and gradient norm of every step run again are those in steps.csv, bit for bit.
+  int64_t compared = 0;         ///< Steps that steps.csv had.
+  bool same_parameters = true;  ///< Of the checkpoint at that step, bit for bit.
+  bool compared_parameters = false;  ///< Whether there was such a checkpoint.
+  std::string report;  ///< Loss by task, gradient norm by parameter, what is not finite, and the comparison.
+};
+
+/// Runs step `step` (from 1) of a run again, from its nearest checkpoint before, without changing anything in the run
+/// folder. Throws ConfigError when the run has not come that far or its data changed.
+[[nodiscard]] Replay replay(const std::string& run_dir, int64_t step);
+
 /// What `gato-train --check` prints: parameters and bytes by part, tokens and sources with their shares. Opens the data
 /// unless it is missing, which is then said.
 [[nodiscard]] std::string check_report(const TrainingConfig& config);
