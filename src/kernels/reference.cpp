@@ -24,6 +24,16 @@ at::Tensor rows_or_zero(const at::Tensor& table, const at::Tensor& index) {
   return rows * (index >= 0).unsqueeze(1).to(table.scalar_type());
 }
 
+/// Softmax of the scores [B, H, T, T], divided by D^1/2, over the keys of each query's sequence up to itself, times the
+/// values [B, H, T, D]; returns [B, T, H, D].
+at::Tensor mix_values(const at::Tensor& scores, const at::Tensor& v, const at::Tensor& sequence_start) {
+  const at::Tensor start = sequence_start.to(at::kLong).unsqueeze(2);
+  const at::Tensor place = at::arange(v.size(2), at::kLong);
+  const at::Tensor allowed = (place <= place.unsqueeze(1)).logical_and(place >= start).unsqueeze(1);  // [B, 1, T, T]
+  const at::Tensor scaled = scores / std::sqrt(static_cast<double>(v.size(3)));
+  return scaled.masked_fill(allowed.logical_not(), -INFINITY).softmax(-1).matmul(v).transpose(1, 2).contiguous();
+}
+
 /// [P, V] of what is expected at each position.
 at::Tensor expected(const at::Tensor& targets, int64_t vocabulary, const SoftTargets& soft, at::ScalarType dtype) {
   at::Tensor shares = at::one_hot(targets, vocabulary).to(dtype);
@@ -45,19 +55,23 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 }
 
 at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_start, const RotaryTable& rotary) {
-  const int64_t tokens = qkv.size(1);
-  const at::Tensor start = sequence_start.to(at::kLong);
-  const at::Tensor place = at::arange(tokens, at::kLong).unsqueeze(0);
-  const at::Tensor index = place - start;
+  const at::Tensor index = at::arange(qkv.size(1), at::kLong).unsqueeze(0) - sequence_start.to(at::kLong);
   const at::Tensor q = rotate(qkv.select(2, 0), index, rotary).transpose(1, 2);
   const at::Tensor k = rotate(qkv.select(2, 1), index, rotary).transpose(1, 2);
-  const at::Tensor v = qkv.select(2, 2).transpose(1, 2);
-  const at::Tensor key_place = at::arange(tokens, at::kLong).view({1, 1, tokens});
-  const at::Tensor allowed =
-      (key_place <= place.unsqueeze(2)).logical_and(key_place >= start.unsqueeze(2)).unsqueeze(1);  // [B, 1, T, T]
-  at::Tensor scores = q.matmul(k.transpose(2, 3)) / std::sqrt(static_cast<double>(qkv.size(4)));
-  scores = scores.masked_fill(allowed.logical_not(), -INFINITY);
-  return scores.softmax(-1).matmul(v).transpose(1, 2).contiguous();
+  return mix_values(q.matmul(k.transpose(2, 3)), qkv.select(2, 2).transpose(1, 2), sequence_start);
+}
+
+at::Tensor relative_attention(const at::Tensor& qkv, const at::Tensor& sequence_start, const at::Tensor& distance_keys,
+                              const at::Tensor& content_bias, const at::Tensor& position_bias) {
+  const int64_t tokens = qkv.size(1);
+  const at::Tensor q = qkv.select(2, 0), k = qkv.select(2, 1).transpose(1, 2);
+  const at::Tensor place = at::arange(tokens, at::kLong);
+  const at::Tensor distance = (place.unsqueeze(1) - place.unsqueeze(0)).clamp_min(0);  // [T, T]
+  const at::Tensor row = distance_keys.size(0) - 1 - distance.clamp_max(distance_keys.size(0) - 1);
+  const at::Tensor r = distance_keys.index_select(0, row.view(-1)).view({tokens, tokens, q.size(2), q.size(3)});
+  const at::Tensor content = (q + content_bias).transpose(1, 2).matmul(k.transpose(2, 3));
+  const at::Tensor position = at::einsum("bihd,ijhd->bhij", {q + position_bias, r});
+  return mix_values(content + position, qkv.select(2, 2).transpose(1, 2), sequence_start);
 }
 
 std::pair<at::Tensor, at::Tensor> residual_layer_norm(const at::Tensor& x, const at::Tensor& delta,

@@ -29,8 +29,9 @@ void validate_config(const ModelConfig& config, ConfigProblems& problems) {
   if (config.patch_channels > 32 && config.patch_channels % 32 != 0) {
     problems.add("patch_channels", cat("must be a multiple of 32 above 32, is ", config.patch_channels));
   }
-  if (!(config.stochastic_depth >= 0 && config.stochastic_depth < 1)) {
-    problems.add("stochastic_depth", cat("must be in [0, 1), is ", config.stochastic_depth));
+  for (const auto& [key, value] :
+       {std::pair("stochastic_depth", config.stochastic_depth), std::pair("dropout", config.dropout)}) {
+    if (!(value >= 0 && value < 1)) problems.add(key, cat("must be in [0, 1), is ", value));
   }
 }
 

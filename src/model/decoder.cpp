@@ -79,6 +79,11 @@ Decoder::Decoder(const Model& model, int64_t slots, int64_t max_tokens) : model_
     caches_.push_back(kernels::make_attention_cache(slots, max_tokens, config.heads, config.head_dim));
   }
   rotary_ = model.rotary(max_tokens);
+  if (!model.relative()) return;
+  const c10::AutoGradMode no_gradients(false);
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    distance_keys_.push_back(model.distance_keys(layer, max_tokens));
+  }
 }
 
 int64_t Decoder::length(int64_t slot) const {
@@ -112,9 +117,12 @@ at::Tensor Decoder::append(std::span<const int64_t> slots, std::span<const Decod
   const ModelConfig& config = model_->config();
   Model::BlockHooks hooks;
   hooks.attend = [&](int64_t layer, const at::Tensor& qkv) {
-    return kernels::cached_attention(qkv.view({-1, 3, config.heads, config.head_dim}), runs,
-                                     caches_[static_cast<size_t>(layer)], rotary_)
-        .view({-1, config.heads * config.head_dim});
+    const auto l = static_cast<size_t>(layer);
+    const at::Tensor split = qkv.view({-1, 3, config.heads, config.head_dim});
+    const at::Tensor mixed = model_->relative() ? kernels::cached_relative_attention(split, runs, caches_[l],
+                                                                                     distance_keys_[l], model_->biases_)
+                                                : kernels::cached_attention(split, runs, caches_[l], rotary_);
+    return mixed.view({-1, config.heads * config.head_dim});
   };
   hooks.scale = [](int64_t, int64_t) { return at::Tensor(); };
   hooks.kept = flat.last;

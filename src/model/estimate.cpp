@@ -18,7 +18,7 @@ int64_t elements(const ParameterStore::Declaration& declaration) {
 std::string part_of(const std::string& name) {
   const auto has = [&](const char* text) { return name.find(text) != std::string::npos; };
   if (has("norm") && !has("patch.")) return "norms";
-  if (has(".attention.")) return "attention";
+  if (has(".attention.") || has("relative.")) return "attention";
   if (has(".feed.")) return "feed-forward";
   if (has("patch.")) return "patch embedder";
   if (name == "token_table") return "token table";

@@ -33,6 +33,9 @@ void declare_block(Declarations& all, const ModelConfig& config, int64_t layer) 
   declare_linear(all, prefix + "feed.up", config.hidden, config.width);
   declare_norm(all, prefix + "feed_norm", config.width);
   declare_linear(all, prefix + "attention.out", config.width, attention);
+  if (config.position == PositionEncoding::kRelative) {
+    declare_matrix(all, prefix + "attention.distance", {attention, config.width});
+  }
   declare_linear(all, prefix + "attention.qkv", 3 * attention, config.width);
   declare_norm(all, prefix + "attention_norm", config.width);
 }
@@ -63,6 +66,11 @@ std::vector<ParameterStore::Declaration> declare_parameters(const ModelConfig& c
   if (!config.tied) declare_matrix(all, "head", {shape.vocabulary_size, config.width});
   declare_norm(all, "final_norm", config.width);
   for (int64_t layer = config.layers - 1; layer >= 0; --layer) declare_block(all, config, layer);
+  if (config.position == PositionEncoding::kRelative) {  // shared by all layers, as in Dai et al. 2019
+    for (const char* name : {"relative.content_bias", "relative.position_bias"}) {
+      all.push_back({name, {config.heads, config.head_dim}, false});
+    }
+  }
   declare_patch_embedder(all, config);
   declare_table(all, "local_position_table", kLocalPositionRows, config.width);
   declare_table(all, "patch_row_table", kPatchPositionRows, config.width);

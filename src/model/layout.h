@@ -14,7 +14,7 @@ namespace gato::model {
 [[nodiscard]] std::string block_prefix(int64_t layer);
 
 /// All parameters in the order in which backward finishes them: head (when it is one of its own), final norm, blocks
-/// from the last to the first, patch embedder, position tables, token table.
+/// from the last to the first, biases of relative positions, patch embedder, position tables, token table.
 [[nodiscard]] std::vector<ParameterStore::Declaration> declare_parameters(const ModelConfig& config,
                                                                           const ModelShape& shape);
 

@@ -8,6 +8,7 @@
 
 #include "gato/core/error.h"
 #include "gato/core/random.h"
+#include "gato/kernels/dropout.h"
 #include "gato/kernels/geglu.h"
 #include "gato/kernels/layer_norm.h"
 #include "gato/kernels/linear.h"
@@ -58,26 +59,46 @@ at::Tensor branch_factors(const ForwardOptions& options, double probability, int
   return factors;
 }
 
+/// Dropout of a residual branch's output: appendix E of the paper names the rate alone (gato_spec 5.3), not the places.
+at::Tensor drop_branch(const ForwardOptions& options, double probability, int64_t layer, int64_t branch,
+                       int64_t row_tokens, const at::Tensor& delta) {
+  static const uint64_t kPurpose = hash_name("dropout");
+  const uint64_t key = mix_seed(
+      options.seed, {kPurpose, static_cast<uint64_t>(options.step), static_cast<uint64_t>(2 * layer + branch)});
+  return kernels::dropout(delta, probability, {key, options.first_row, row_tokens});
+}
+
 }  // namespace
 
-/// The longest rotary table asked for so far; shared by all callers of a const model.
-class Model::RotaryCache {
+/// Tables of positions asked for so far; shared by all callers of a const model.
+class Model::PositionCache {
  public:
-  kernels::RotaryTable get(int64_t positions, int64_t head_dim, double base) {
+  /// The longest one so far.
+  kernels::RotaryTable rotary(int64_t positions, int64_t head_dim, double base) {
     const std::lock_guard lock(mutex_);
-    if (!table_.defined() || table_.cosine.size(0) < positions) {
-      table_ = kernels::make_rotary_table(positions, head_dim, base);
+    if (!rotary_.defined() || rotary_.cosine.size(0) < positions) {
+      rotary_ = kernels::make_rotary_table(positions, head_dim, base);
     }
-    return table_;
+    return rotary_;
+  }
+
+  /// The last `positions` rows of the longest one so far.
+  at::Tensor distances(int64_t positions, int64_t width) {
+    const std::lock_guard lock(mutex_);
+    if (!distances_.defined() || distances_.size(0) < positions) {
+      distances_ = kernels::make_distance_table(positions, width);
+    }
+    return distances_.slice(0, distances_.size(0) - positions);
   }
 
  private:
   std::mutex mutex_;
-  kernels::RotaryTable table_;
+  kernels::RotaryTable rotary_;
+  at::Tensor distances_;
 };
 
 Model::Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose)
-    : config_(config), shape_(shape), rotary_(std::make_unique<RotaryCache>()) {
+    : config_(config), shape_(shape), positions_(std::make_unique<PositionCache>()) {
   check_config(config);
   check_shape(shape);
   store_ = std::make_unique<ParameterStore>(declare_parameters(config, shape), purpose == Purpose::kTraining);
@@ -95,8 +116,10 @@ void Model::bind_parameters() {
                        get(p + "attention.qkv.weight"), get(p + "attention.qkv.bias"), get(p + "attention.out.weight"),
                        get(p + "attention.out.bias"), get(p + "feed_norm.gain"), get(p + "feed_norm.offset"),
                        get(p + "feed.up.weight"), get(p + "feed.up.bias"), get(p + "feed.down.weight"),
-                       get(p + "feed.down.bias")});
+                       get(p + "feed.down.bias"), kernels::Parameter()});
+    if (relative()) blocks_.back().distance = get(p + "attention.distance.weight");
   }
+  if (relative()) biases_ = {get("relative.content_bias"), get("relative.position_bias")};
   patch_embedder_ = {get("patch.stem.weight"),          get("patch.stem.bias"),
                      get("patch.norm_1.gain"),          get("patch.norm_1.offset"),
                      get("patch.convolution_1.weight"), get("patch.convolution_1.bias"),
@@ -111,10 +134,21 @@ void Model::bind_parameters() {
 
 kernels::RotaryTable Model::rotary(int64_t positions) const {
   if (config_.position != PositionEncoding::kRotary) return {};
-  return rotary_->get(positions, config_.head_dim, config_.rotary_base);
+  return positions_->rotary(positions, config_.head_dim, config_.rotary_base);
 }
 
-at::Tensor Model::embed(const kernels::EmbeddingInput& input, const at::Tensor& patches) const {
+at::Tensor Model::distance_keys(int64_t layer, int64_t distances) const {
+  const at::Tensor table = positions_->distances(distances, config_.width);
+  return kernels::linear(table, blocks_[static_cast<size_t>(layer)].distance)
+      .view({distances, config_.heads, config_.head_dim});
+}
+
+at::Tensor Model::embed(kernels::EmbeddingInput input, const at::Tensor& patches) const {
+  if (!config_.action_inputs || !config_.action_positions) {
+    const at::Tensor action = input.local_positions.eq(kActionPositionRow);
+    if (!config_.action_inputs) input.ids = input.ids.masked_fill(action, -1);
+    if (!config_.action_positions) input.local_positions = input.local_positions.masked_fill(action, -1);
+  }
   at::Tensor vectors;
   if (input.patch_index.defined() && input.patch_index.numel() > 0) {
     vectors = kernels::embed_patches(patches, patch_embedder_, patch_groups(config_), config_.patch_stride);
@@ -137,9 +171,11 @@ at::Tensor Model::run_blocks(at::Tensor x, const BlockHooks& hooks) const {
       x = x.index_select(0, hooks.kept);
     }
     delta = kernels::linear(attended, b.out, b.out_bias);
+    if (hooks.drop) delta = hooks.drop(layer, kAttentionBranch, delta);
     scale = hooks.scale(layer, kAttentionBranch);
     std::tie(x, y) = kernels::residual_layer_norm(x, delta, scale, b.feed_gain, b.feed_offset);
     delta = kernels::linear(kernels::geglu(kernels::linear(y, b.up, b.up_bias)), b.down, b.down_bias);
+    if (hooks.drop) delta = hooks.drop(layer, kFeedBranch, delta);
     scale = hooks.scale(layer, kFeedBranch);
   }
   return kernels::residual_layer_norm(x, delta, scale, final_gain_, final_offset_).second;
@@ -155,11 +191,18 @@ at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options
                                           input.patch_index, input.patch_rows, input.patch_columns};
   const kernels::RotaryTable table = rotary(tokens);
   BlockHooks hooks;
-  hooks.attend = [&](int64_t /*layer*/, const at::Tensor& qkv) {
+  hooks.attend = [&](int64_t layer, const at::Tensor& qkv) {
     const at::Tensor split = qkv.view({rows, tokens, 3, config_.heads, config_.head_dim});
-    return kernels::document_attention(split, input.sequence_starts, table)
-        .view({rows * tokens, config_.heads * config_.head_dim});
+    const at::Tensor mixed =
+        relative() ? kernels::relative_attention(split, input.sequence_starts, distance_keys(layer, tokens), biases_)
+                   : kernels::document_attention(split, input.sequence_starts, table);
+    return mixed.view({rows * tokens, config_.heads * config_.head_dim});
   };
+  if (options.training && config_.dropout > 0) {
+    hooks.drop = [&](int64_t layer, int64_t branch, const at::Tensor& delta) {
+      return drop_branch(options, config_.dropout, layer, branch, tokens, delta);
+    };
+  }
   hooks.scale = [&](int64_t layer, int64_t branch) {
     return branch_factors(options, config_.stochastic_depth, layer, branch, rows);
   };
@@ -168,7 +211,9 @@ at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options
 
 LossResult Model::loss(const ModelInput& input, const LossInput& where, const ForwardOptions& options,
                        double soft_sigma) const {
-  return kernels::head_cross_entropy(forward(input, options), head_, where.positions, where.targets, where.weights,
+  const at::Tensor hidden = forward(input, options);
+  if (options.hidden != nullptr) *options.hidden = hidden;
+  return kernels::head_cross_entropy(hidden, head_, where.positions, where.targets, where.weights,
                                      {shape_.first_bin, shape_.num_bins, soft_sigma});
 }
 

@@ -19,12 +19,16 @@ std::string problems_of(const std::string& yaml) {
 TEST(ModelConfigTest, ReadsAllFields) {
   const auto config = read_config<ModelConfig>(parse_yaml(
       "{layers: 3, width: 64, heads: 4, head_dim: 16, hidden: 128, position: none, rotary_base: 500, tied: false, "
-      "patch_channels: 64, patch_stride: 2, stochastic_depth: 0}",
+      "patch_channels: 64, patch_stride: 2, stochastic_depth: 0, dropout: 0.1, action_positions: false, "
+      "action_inputs: false}",
       "test.yaml"));
   EXPECT_EQ(config.layers, 3);
   EXPECT_EQ(config.position, PositionEncoding::kNone);
   EXPECT_FALSE(config.tied);
   EXPECT_EQ(config.stochastic_depth, 0);
+  EXPECT_EQ(config.dropout, 0.1);
+  EXPECT_FALSE(config.action_positions);
+  EXPECT_FALSE(config.action_inputs);
   const auto again = read_config<ModelConfig>(parse_yaml(dump_config(config), "dump"));
   EXPECT_EQ(dump_config(again), dump_config(config));
 }
@@ -44,10 +48,14 @@ TEST(ModelConfigTest, RefusesImpossibleValuesByName) {
            {"stochastic_depth: 1", "stochastic_depth"},
            {"stochastic_depth: .nan", "stochastic_depth"},
            {"position: relativ", "position"},
+           {"dropout: 1", "dropout: must be in [0, 1), is 1"},
+           {"dropout: .nan", "dropout"},
+           {"dropout: -0.1", "dropout"},
            {"witdh: 3", "width"}}) {
     EXPECT_NE(problems_of(yaml).find(part), std::string::npos) << yaml << " gave: " << problems_of(yaml);
   }
   EXPECT_EQ(problems_of("{head_dim: 33, position: none}"), "");
+  EXPECT_EQ(problems_of("{head_dim: 33, position: relative}"), "");
   const std::string both = problems_of("{layers: 0, hidden: 7}");
   EXPECT_NE(both.find("layers"), std::string::npos);
   EXPECT_NE(both.find("hidden"), std::string::npos);

@@ -122,8 +122,10 @@ TEST_P(DecoderTest, LogitsAreTheModels) {
   EXPECT_TRUE(same_bits(decoder.logits(hidden, 40, 32), model_->logits(hidden, 40, 32)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Positions, DecoderTest, ::testing::Values(PositionEncoding::kRotary, PositionEncoding::kNone),
-                         [](const auto& test) { return test.param == PositionEncoding::kRotary ? "rotary" : "none"; });
+INSTANTIATE_TEST_SUITE_P(Positions, DecoderTest,
+                         ::testing::Values(PositionEncoding::kRotary, PositionEncoding::kRelative,
+                                           PositionEncoding::kNone),
+                         [](const auto& test) { return position_name(test.param); });
 
 TEST(DecoderContractTest, RefusedCallsChangeNothing) {
   const Model model(small_config(), small_shape(), 7, Model::Purpose::kInference);

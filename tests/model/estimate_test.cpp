@@ -47,14 +47,23 @@ TEST(EstimateTest, ParameterCountsOfThePaperSizesAreFrozen) {
 }
 
 TEST(EstimateTest, CountsWithoutPatchEmbedderAreThoseOfTheDesign) {
-  // 73.2 M, 335.3 M and 1076.5 M: docs/design.md, section "Model".
-  const auto millions = [](const ModelConfig& config) {
+  // 73.2 M, 335.3 M and 1076.5 M; with relative positions 77.9 M, 363.6 M, 1177.1 M: docs/design.md, section "Model".
+  const auto millions = [](ModelConfig config, PositionEncoding position) {
+    config.position = position;
     const auto parts = parameters_by_part(config, kPaperVocabulary);
     return static_cast<double>(total(parts) - part(parts, "patch embedder")) / 1e6;
   };
-  EXPECT_NEAR(millions(paper_config(8, 24, 32, 768, 3072)), 73.2, 0.05);
-  EXPECT_NEAR(millions(paper_config(12, 12, 128, 1536, 6144)), 335.3, 0.05);
-  EXPECT_NEAR(millions(paper_config(24, 16, 128, 2048, 8192)), 1076.5, 0.05);
+  struct Size {
+    ModelConfig config;
+    double rotary, relative;
+  };
+  for (const Size& size :
+       {Size{paper_config(8, 24, 32, 768, 3072), 73.2, 77.9}, Size{paper_config(12, 12, 128, 1536, 6144), 335.3, 363.6},
+        Size{paper_config(24, 16, 128, 2048, 8192), 1076.5, 1177.1}}) {
+    EXPECT_NEAR(millions(size.config, PositionEncoding::kRotary), size.rotary, 0.05);
+    EXPECT_NEAR(millions(size.config, PositionEncoding::kNone), size.rotary, 0.05);
+    EXPECT_NEAR(millions(size.config, PositionEncoding::kRelative), size.relative, 0.06);
+  }
 }
 
 TEST(EstimateTest, PartsAddUpToTheModel) {

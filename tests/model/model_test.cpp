@@ -56,6 +56,7 @@ TEST_P(ModelVariantTest, LossAndEveryGradientMatchThePlainModel) {
 INSTANTIATE_TEST_SUITE_P(Variants, ModelVariantTest,
                          ::testing::Values(Variant{"tied_rotary", PositionEncoding::kRotary, true, 1, 0},
                                            Variant{"untied_soft", PositionEncoding::kRotary, false, 2, 3},
+                                           Variant{"tied_relative", PositionEncoding::kRelative, true, 1, 0},
                                            Variant{"tied_none", PositionEncoding::kNone, true, 2, 2}),
                          [](const auto& test) { return std::string(test.param.name); });
 
@@ -97,8 +98,14 @@ TEST(ModelTest, GradientsAccumulateOverMicroBatches) {
       all_close(model.store().gradients(), whole, tolerance_of(at::kFloat).times(50)));  // other sums, same terms
 }
 
-TEST(ModelTest, ADocumentsLossIsUnchangedWhenItsNeighboursChange) {
-  const Model model(small_config(), small_shape(), 7, Model::Purpose::kInference);
+class ModelPositionTest : public ::testing::TestWithParam<PositionEncoding> {
+ protected:
+  ModelPositionTest() { config_.position = GetParam(); }
+  ModelConfig config_ = small_config();
+};
+
+TEST_P(ModelPositionTest, ADocumentsLossIsUnchangedWhenItsNeighboursChange) {
+  const Model model(config_, small_shape(), 7, Model::Purpose::kInference);
   SmallBatch batch = small_batch(2, 60, 3);
   const auto* starts = batch.input.sequence_starts.const_data_ptr<int32_t>();
   const at::Tensor before = model.loss(batch.input, batch.where).nll;
@@ -134,9 +141,9 @@ TEST(ModelTest, ADocumentsLossIsUnchangedWhenItsNeighboursChange) {
   EXPECT_GT(changed_outside, 10);
 }
 
-TEST(ModelTest, PredictionsDependOnThePastOfTheirSequenceOnly) {
+TEST_P(ModelPositionTest, PredictionsDependOnThePastOfTheirSequenceOnly) {
   // One sequence of 12 after one of 4: changing token t changes hidden states from t on, of its sequence.
-  const Model model(small_config(), small_shape(), 7, Model::Purpose::kInference);
+  const Model model(config_, small_shape(), 7, Model::Purpose::kInference);
   ModelInput in;
   in.ids = random_integers({1, 16}, 0, 90, 1, at::kInt);
   in.local_positions = at::full({1, 16}, -1, at::kInt);
@@ -151,6 +158,58 @@ TEST(ModelTest, PredictionsDependOnThePastOfTheirSequenceOnly) {
     for (int64_t i = 0; i < 16; ++i) {
       const bool visible = i >= t && (t < 4) == (i < 4);
       EXPECT_EQ(difference[i].item<float>() > 0, visible) << "token " << t << ", state " << i;
+    }
+  }
+}
+
+TEST_P(ModelPositionTest, GradientsReachThePastOfTheirSequenceOnly) {
+  // The same probe backwards: every token has its own row of the local position table, so that the table's gradient is
+  // that with respect to every token's embedding.
+  const Model model(config_, small_shape(), 7);
+  const int64_t tokens = 24;
+  ModelInput in;
+  in.ids = random_integers({1, tokens}, 0, 90, 1, at::kInt);
+  in.local_positions = at::arange(tokens, at::kInt).view({1, tokens});
+  in.sequence_starts = at::zeros({1, tokens}, at::kInt);
+  in.sequence_starts.slice(1, 7).fill_(7);
+  in.sequence_starts.slice(1, 20).fill_(20);
+  const at::Tensor gradient = model.store().parameter("local_position_table").gradient.slice(0, 0, tokens);
+  for (const int64_t t : {0, 6, 7, 13, 19, 20, 23}) {
+    model.store().gradients().zero_();
+    const LossInput where{at::tensor({t}, at::kLong), at::tensor({3}, at::kLong), at::ones({1})};
+    model.backward(model.loss(in, where).loss);
+    const int64_t start = in.sequence_starts[0][t].item<int64_t>();
+    for (int64_t s = 0; s < tokens; ++s) {
+      EXPECT_EQ(gradient[s].abs().max().item<float>() > 0, s >= start && s <= t) << "loss at " << t << ", token " << s;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Positions, ModelPositionTest,
+                         ::testing::Values(PositionEncoding::kRotary, PositionEncoding::kRelative,
+                                           PositionEncoding::kNone),
+                         [](const auto& test) { return position_name(test.param); });
+
+TEST(ModelTest, ActionTokensMayHaveNoPositionAndNoValue) {
+  // Tokens 2 and 5 are actions. Without inputs their ids do not matter, without positions their row does not.
+  ModelInput in;
+  in.ids = random_integers({1, 8}, 0, 90, 1, at::kInt);
+  in.local_positions = at::zeros({1, 8}, at::kInt);
+  in.local_positions[0][2] = in.local_positions[0][5] = static_cast<int>(kActionPositionRow);
+  in.sequence_starts = at::zeros({1, 8}, at::kInt);
+  ModelInput other_ids = in;
+  other_ids.ids = in.ids.clone();
+  other_ids.ids[0][2] = (in.ids[0][2].item<int32_t>() + 1) % 90;
+  for (const bool inputs : {true, false}) {
+    for (const bool positions : {true, false}) {
+      ModelConfig config = small_config();
+      config.action_inputs = inputs;
+      config.action_positions = positions;
+      const Model model(config, small_shape(), 7, Model::Purpose::kInference);
+      const at::Tensor before = model.forward(in);
+      EXPECT_EQ(same_bits(before, model.forward(other_ids)), !inputs);
+      model.store().parameter("local_position_table").value[kActionPositionRow].add_(0.5);
+      EXPECT_EQ(same_bits(before, model.forward(in)), !positions);
     }
   }
 }
@@ -259,6 +318,47 @@ TEST(ModelTest, StochasticDepthKeepsTheExpectedStream) {
   EXPECT_NEAR(counts[1], 2000 * 0.1875, 60);
   EXPECT_NEAR(counts[2], 2000 * 0.1875, 60);
   EXPECT_NEAR(counts[3], 2000 * 0.5625, 80);
+}
+
+TEST(ModelTest, DropoutGivesTheSameGradientsWithAnyMicroBatch) {
+  ModelConfig config = small_config();
+  config.dropout = 0.2;
+  const auto gradients = [&](int64_t micro) {
+    Model model(config, small_shape(), 7);
+    const SmallBatch batch = small_batch(4, 20, 2);
+    ModelInput in = batch.input;
+    in.ids = in.ids.clamp_min(0);
+    in.patch_index = at::Tensor();
+    for (int64_t row = 0; row < 4; row += micro) {
+      ModelInput part = in;
+      part.ids = in.ids.slice(0, row, row + micro);
+      part.sequence_starts = in.sequence_starts.slice(0, row, row + micro);
+      part.local_positions = in.local_positions.slice(0, row, row + micro);
+      const at::Tensor& p = batch.where.positions;
+      const at::Tensor chosen = p.ge(row * 20).logical_and(p.lt((row + micro) * 20)).nonzero().view(-1);
+      const LossInput where{p.index_select(0, chosen) - row * 20, batch.where.targets.index_select(0, chosen),
+                            batch.where.weights.index_select(0, chosen)};
+      model.backward(model.loss(part, where, {.training = true, .seed = 3, .step = 10, .first_row = 100 + row}).loss);
+    }
+    return model.store().gradients().clone();
+  };
+  const at::Tensor whole = gradients(4);
+  EXPECT_TRUE(all_close(gradients(1), whole, tolerance_of(at::kFloat).times(50)));  // other sums, same terms
+  EXPECT_TRUE(all_close(gradients(2), whole, tolerance_of(at::kFloat).times(50)));
+  config.dropout = 0.3;
+  EXPECT_FALSE(all_close(gradients(4), whole, {1e-3, 1e-2}));
+}
+
+TEST(ModelTest, DropoutIsOffInEvaluationAndChangesWithTheStep) {
+  ModelConfig config = small_config();
+  config.dropout = 0.2;
+  const Model model(config, small_shape(), 7, Model::Purpose::kInference);
+  const Model plain(small_config(), small_shape(), 7, Model::Purpose::kInference);
+  const SmallBatch batch = small_batch(2, 20, 2);
+  EXPECT_TRUE(same_bits(model.forward(batch.input), plain.forward(batch.input)));
+  const at::Tensor one = model.forward(batch.input, {.training = true, .seed = 3, .step = 10});
+  EXPECT_TRUE(same_bits(one, model.forward(batch.input, {.training = true, .seed = 3, .step = 10})));
+  EXPECT_FALSE(same_bits(one, model.forward(batch.input, {.training = true, .seed = 3, .step = 11})));
 }
 
 TEST(ModelTest, InferenceRecordsNothing) {

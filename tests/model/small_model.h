@@ -21,6 +21,18 @@ using gato::testing::same_bits;
 using gato::testing::Tolerance;
 using gato::testing::tolerance_of;
 
+inline std::string position_name(PositionEncoding position) {
+  switch (position) {
+    case PositionEncoding::kRotary:
+      return "rotary";
+    case PositionEncoding::kRelative:
+      return "relative";
+    case PositionEncoding::kNone:
+      return "none";
+  }
+  return "unknown";
+}
+
 inline ModelConfig small_config() {
   ModelConfig config;
   config.layers = 2;
@@ -113,8 +125,18 @@ class PlainModel {
             .second;
       };
       const at::Tensor qkv = linear(norm("attention_norm"), "attention.qkv");
-      const at::Tensor mixed = ref::document_attention(qkv.view({rows, tokens, 3, config_.heads, config_.head_dim}),
-                                                       in.sequence_starts, rotary);
+      const at::Tensor split = qkv.view({rows, tokens, 3, config_.heads, config_.head_dim});
+      at::Tensor mixed;
+      if (config_.position == PositionEncoding::kRelative) {
+        const at::Tensor distances = kernels::make_distance_table(tokens, config_.width)
+                                         .to(at::kDouble)
+                                         .matmul(parameter(p + "attention.distance.weight").t())
+                                         .view({tokens, config_.heads, config_.head_dim});
+        mixed = ref::relative_attention(split, in.sequence_starts, distances, parameter("relative.content_bias"),
+                                        parameter("relative.position_bias"));
+      } else {
+        mixed = ref::document_attention(split, in.sequence_starts, rotary);
+      }
       x = x + linear(mixed.reshape({rows * tokens, -1}), "attention.out");
       x = x + linear(ref::geglu(linear(norm("feed_norm"), "feed.up")), "feed.down");
     }

@@ -19,6 +19,12 @@ namespace gato::kernels::reference {
 [[nodiscard]] at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_start,
                                             const RotaryTable& rotary);
 
+/// The scores of kernels::relative_attention by gathering one distance for every query and key; `distance_keys` as
+/// there.
+[[nodiscard]] at::Tensor relative_attention(const at::Tensor& qkv, const at::Tensor& sequence_start,
+                                            const at::Tensor& distance_keys, const at::Tensor& content_bias,
+                                            const at::Tensor& position_bias);
+
 /// (sum, normalised) of kernels::residual_layer_norm; `delta` and `scale` may be undefined.
 [[nodiscard]] std::pair<at::Tensor, at::Tensor> residual_layer_norm(const at::Tensor& x, const at::Tensor& delta,
                                                                     const at::Tensor& scale, const at::Tensor& gain,

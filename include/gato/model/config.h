@@ -7,10 +7,12 @@ namespace gato::model {
 
 /// How attention knows the order of tokens.
 enum class PositionEncoding {
-  kRotary,  ///< Queries and keys rotated by the index inside the sequence; no parameters.
-  kNone,    ///< Only local observation and patch positions.
+  kRotary,    ///< Queries and keys rotated by the index inside the sequence; no parameters.
+  kRelative,  ///< Transformer-XL's distances with a projection and two biases per head: what the paper's sizes imply.
+  kNone,      ///< Only local observation and patch positions.
 };
-GATO_CONFIG_ENUM(PositionEncoding, 2, {"rotary", PositionEncoding::kRotary}, {"none", PositionEncoding::kNone})
+GATO_CONFIG_ENUM(PositionEncoding, 3, {"rotary", PositionEncoding::kRotary}, {"relative", PositionEncoding::kRelative},
+                 {"none", PositionEncoding::kNone})
 
 /// The transformer's shape (`model` in a config file). Defaults are the 79 M model of the paper (appendix C.1).
 struct ModelConfig {
@@ -25,19 +27,35 @@ struct ModelConfig {
   int64_t patch_channels = 32;
   int64_t patch_stride = 1;
   double stochastic_depth = 0.1;
+  double dropout = 0;
+  bool action_positions = true;
+  bool action_inputs = true;
 };
 GATO_CONFIG(
     ModelConfig, GATO_FIELD(layers, "Transformer blocks; 1 to 1024."),
     GATO_FIELD(width, "Length of a token's vector; 1 to 65536."), GATO_FIELD(heads, "Attention heads; 1 to 1024."),
     GATO_FIELD(head_dim, "Length of a head's queries, keys and values; 1 to 512, even with rotary positions."),
     GATO_FIELD(hidden, "Feed-forward width before GEGLU splits it in halves; even, 2 to 262144."),
-    GATO_FIELD(position, "rotary or none."), GATO_FIELD(rotary_base, "Base of the rotary angles; > 1."),
+    GATO_FIELD(position, "rotary, relative (Transformer-XL, as the paper's sizes imply) or none."),
+    GATO_FIELD(rotary_base, "Base of the rotary angles; > 1."),
     GATO_FIELD(tied, "Whether the head is the token table."),
     GATO_FIELD(patch_channels,
                "Channels of the patch embedder; 1 to 1024, a multiple of 32 above 32. Groups are min(32, channels)."),
     GATO_FIELD(patch_stride, "Stride of the patch embedder's first convolution: 1, or 2 at a quarter of the cost."),
     GATO_FIELD(stochastic_depth,
-               "Probability that a row skips an attention or feed-forward layer in training; in [0, 1)."))
+               "Probability that a row skips an attention or feed-forward layer in training; in [0, 1)."),
+    GATO_FIELD(
+        dropout,
+        "Probability that an element of an attention or feed-forward layer's output is dropped in training; in [0, "
+        "1). The paper fine-tunes with 0.1 and trains without."),
+    GATO_FIELD(
+        action_positions,
+        "Whether discrete and continuous action tokens share one row of the local position table, as the paper's "
+        "text says; false: they have none, as its figure 18 says."),
+    GATO_FIELD(
+        action_inputs,
+        "Whether the model sees the values of earlier discrete and continuous action tokens; false: only that they "
+        "are there, as in the paper's real-time control of robots."))
 void validate_config(const ModelConfig& config, ConfigProblems& problems);
 
 /// What the tokenizer's vocabulary says of the model's tables.
@@ -49,6 +67,7 @@ struct ModelShape {
 };
 
 constexpr int64_t kLocalPositionRows = 513;  ///< 512 places inside an observation and one row for all actions.
+constexpr int64_t kActionPositionRow = 512;  ///< That row.
 constexpr int64_t kPatchPositionRows = 128;  ///< Intervals of patch rows, and of patch columns.
 
 }  // namespace gato::model

@@ -21,7 +21,8 @@ struct DecoderInput {
 /// keep its weights; any number of decoders may share one. One thread.
 class Decoder {
  public:
-  /// `max_tokens`: longest sequence of a slot. Memory: 8 x layers x heads x head_dim bytes per slot and token.
+  /// `max_tokens`: longest sequence of a slot. Memory: 8 x layers x heads x head_dim bytes per slot and token, and half
+  /// of that once per token with relative positions.
   Decoder(const Model& model, int64_t slots, int64_t max_tokens);
 
   [[nodiscard]] int64_t slots() const { return static_cast<int64_t>(lengths_.size()); }
@@ -44,6 +45,7 @@ class Decoder {
   std::vector<int64_t> lengths_;
   std::vector<kernels::AttentionCache> caches_;  // one per layer
   kernels::RotaryTable rotary_;
+  std::vector<at::Tensor> distance_keys_;  // one per layer; relative positions only
 };
 
 }  // namespace gato::model

@@ -9,6 +9,7 @@
 #include "gato/kernels/cross_entropy.h"
 #include "gato/kernels/embedding.h"
 #include "gato/kernels/patch_embedder.h"
+#include "gato/kernels/relative_attention.h"
 #include "gato/model/config.h"
 #include "gato/model/parameter_store.h"
 
@@ -29,11 +30,12 @@ struct ModelInput {
 
 /// What a forward pass depends on besides weights and input.
 struct ForwardOptions {
-  bool training = false;  ///< Whether stochastic depth is on.
-  uint64_t seed = 0;      ///< Of the run.
-  int64_t step = 0;       ///< Number of the update.
-  int64_t first_row = 0;  ///< Number of the input's row 0 in the run's stream: which layers row r skips depends on
-                          ///< (seed, step, layer, r).
+  bool training = false;         ///< Whether stochastic depth and dropout are on.
+  uint64_t seed = 0;             ///< Of the run.
+  int64_t step = 0;              ///< Number of the update.
+  int64_t first_row = 0;         ///< Number of the input's row 0 in the run's stream: which layers row r skips and what
+                                 ///< dropout drops of it depends on (seed, step, layer, r).
+  at::Tensor* hidden = nullptr;  ///< Receives the hidden states that the loss is computed from.
 };
 
 /// Where the loss is and what is expected there.
@@ -85,27 +87,33 @@ class Model {
   struct Block {
     kernels::Parameter attention_gain, attention_offset, qkv, qkv_bias, out, out_bias;
     kernels::Parameter feed_gain, feed_offset, up, up_bias, down, down_bias;
+    kernels::Parameter distance;  // relative positions only
   };
   /// What training and acting do differently inside the blocks.
   struct BlockHooks {
     std::function<at::Tensor(int64_t layer, const at::Tensor& qkv)> attend;  // [N, 3 H D] -> [N, H D]
     std::function<at::Tensor(int64_t layer, int64_t branch)> scale;          // factors of a residual branch
-    at::Tensor kept;                                                         // int64: rows wanted; undefined: all
+    std::function<at::Tensor(int64_t layer, int64_t branch, const at::Tensor& delta)> drop;  // dropout; empty: none
+    at::Tensor kept;  // int64: rows wanted; undefined: all
   };
-  class RotaryCache;
+  class PositionCache;
 
   void bind_parameters();
-  [[nodiscard]] at::Tensor embed(const kernels::EmbeddingInput& input, const at::Tensor& patches) const;
+  [[nodiscard]] at::Tensor embed(kernels::EmbeddingInput input, const at::Tensor& patches) const;
   [[nodiscard]] at::Tensor run_blocks(at::Tensor x, const BlockHooks& hooks) const;
   [[nodiscard]] kernels::RotaryTable rotary(int64_t positions) const;
+  /// Projected sinusoids [distances, H, D] of a layer, as kernels::relative_attention takes them.
+  [[nodiscard]] at::Tensor distance_keys(int64_t layer, int64_t distances) const;
+  [[nodiscard]] bool relative() const { return config_.position == PositionEncoding::kRelative; }
 
   ModelConfig config_;
   ModelShape shape_;
   std::unique_ptr<ParameterStore> store_;
-  std::unique_ptr<RotaryCache> rotary_;
+  std::unique_ptr<PositionCache> positions_;
   kernels::EmbeddingTables tables_;
   kernels::PatchEmbedderParameters patch_embedder_;
   std::vector<Block> blocks_;
+  kernels::RelativeBiases biases_;  // relative positions only
   kernels::Parameter final_gain_, final_offset_, head_;
 };
 
