@@ -36,6 +36,10 @@ struct ImageSize {
 };
 [[nodiscard]] ImageSize parse_image_size(const std::string& text);
 
+/// The data set's name as a task id: as it is when it has a domain ("text/wiki"), else with `domain` in front.
+/// ConfigError when it is empty.
+[[nodiscard]] std::string default_task(const std::string& domain, const episode::DatasetInfo& info);
+
 ImportCommand text_import();
 ImportCommand webdataset_import();
 ImportCommand stream_import();

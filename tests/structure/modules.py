@@ -36,6 +36,7 @@ FOREIGN = {
     "libjpeg-turbo": (("turbojpeg.h", "jpeglib.h"), {"episode"}),
     "xxHash": (("xxhash.h",), set(MAY_INCLUDE)),
     "zstd": (("zstd.h",), {"episode"}),
+    "RE2": (("re2/",), {"episode"}),
     "zlib": (("zlib.h",), {"core", "episode"}),
 }
 

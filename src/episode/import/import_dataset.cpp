@@ -55,11 +55,8 @@ class ImportProgress {
  public:
   explicit ImportProgress(const std::vector<ImportUnit>& units) {
     uint64_t bytes = 0;
-    by_bytes_ = true;
-    for (const ImportUnit& unit : units) {
-      bytes += unit.bytes;
-      by_bytes_ = by_bytes_ && unit.bytes > 0;
-    }
+    for (const ImportUnit& unit : units) bytes += unit.bytes;
+    by_bytes_ = bytes > 0;
     shift_ = bytes >= uint64_t{1} << 28 ? 20 : 10;
     const char* unit = !by_bytes_ ? "records" : shift_ == 20 ? "MiB" : "KiB";
     progress_ = std::make_unique<Progress>("importing", by_bytes_ ? static_cast<int64_t>(bytes >> shift_) : 0, unit);

@@ -126,7 +126,8 @@ std::optional<ImportState> load_import_state(const Path& path) {
 }
 
 void save_import_state(const Path& path, const ImportState& state) {
-  write_file_atomic(path, json_of(state).dump(2) + "\n");
+  // Messages may hold bytes of damaged data.
+  write_file_atomic(path, json_of(state).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 void check_same_import(const Path& path, const ImportIdentity& found, const ImportIdentity& wanted) {
