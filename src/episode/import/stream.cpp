@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <google/protobuf/stubs/logging.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,6 +39,7 @@ struct StreamHeader {
 
 template <class Message>
 Message parse_message(std::string_view content, size_t max_bytes, std::string_view what) {
+  const google::protobuf::LogSilencer silencer;  // The library would print its own lines on standard error.
   Message message;
   if (content.size() > max_bytes || !message.ParseFromArray(content.data(), static_cast<int>(content.size()))) {
     throw DataError(cat(what, " of ", content.size(), " bytes is damaged, or longer than ", max_bytes, " bytes"));
@@ -98,6 +100,7 @@ class StreamRecords : public RecordStream {
           return take_episode(view, std::move(frame), record);
         case FrameKind::kDropped:
           ++records_;
+          ++dropped_;
           record.parts.emplace_back("", std::move(frame));
           return true;
         case FrameKind::kHeader:
@@ -150,9 +153,11 @@ class StreamRecords : public RecordStream {
     } catch (const DataError& error) {
       throw DataError(cat(origin, ": ", error.what()));
     }
-    if (counts_known_ && (end.num_episodes() != episodes_ || end.num_steps() != steps_)) {
+    const bool agree = end.num_episodes() == episodes_ && end.num_steps() == steps_ && end.num_dropped() == dropped_;
+    if (counts_known_ && !agree) {
       throw DataError(cat(origin, ": the end counts ", end.num_episodes(), " episodes of ", end.num_steps(),
-                          " steps, but ", episodes_, " of ", steps_, " were read; make the stream again"));
+                          " steps and ", end.num_dropped(), " left out, but ", episodes_, " of ", steps_, " and ",
+                          dropped_, " were read; make the stream again"));
     }
     std::string behind;
     if (frames_->next(behind)) throw DataError(cat(origin, ": frames follow behind the end"));
@@ -169,7 +174,7 @@ class StreamRecords : public RecordStream {
 
   std::unique_ptr<FrameReader> frames_;
   std::function<void()> finished_;
-  uint64_t records_ = 0, episodes_ = 0, steps_ = 0;
+  uint64_t records_ = 0, episodes_ = 0, steps_ = 0, dropped_ = 0;
   bool counts_known_ = true;  ///< Whether every frame so far could be counted.
   std::unordered_set<std::string> ids_;
 };

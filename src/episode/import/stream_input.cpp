@@ -17,7 +17,7 @@
 namespace gato::episode {
 namespace {
 
-constexpr size_t kBufferBytes = size_t{256} << 10;
+constexpr size_t kBufferBytes = size_t{64} << 10;
 constexpr int kPollMilliseconds = 200;  // How soon a stop signal is noticed while a pipe is silent.
 constexpr std::string_view kZstdMagic = "\x28\xb5\x2f\xfd";
 constexpr int kMaxWindowLog = 27;
@@ -179,14 +179,14 @@ FrameReader::FrameReader(std::unique_ptr<ByteInput> input, std::string name)
     : input_(std::move(input)), name_(std::move(name)) {}
 
 bool FrameReader::fill() {
-  buffer_.resize(kBufferBytes);
-  buffer_.resize(input_->read(buffer_.data(), buffer_.size()));
+  buffer_.resize(kBufferBytes);  // Once.
+  filled_ = input_->read(buffer_.data(), buffer_.size());
   used_ = 0;
-  return !buffer_.empty();
+  return filled_ > 0;
 }
 
 bool FrameReader::read_byte(unsigned char& byte) {
-  if (used_ == buffer_.size() && !fill()) return false;
+  if (used_ == filled_ && !fill()) return false;
   byte = static_cast<unsigned char>(buffer_[used_++]);
   ++offset_;
   return true;
@@ -220,17 +220,17 @@ bool FrameReader::next(std::string& frame) {
              "; cut longer episodes into parts, or look whether this is an episode stream"));
   }
   const std::optional<uint64_t> remaining = input_->remaining();
-  if (remaining && size > *remaining + (buffer_.size() - used_)) {
-    fail(cat("it should have ", size, " bytes, but the file ends ", *remaining + (buffer_.size() - used_),
+  if (remaining && size > *remaining + (filled_ - used_)) {
+    fail(cat("it should have ", size, " bytes, but the file ends ", *remaining + (filled_ - used_),
              " bytes behind its size; the file was cut off"));
   }
   // A pipe's promise of a size is believed as bytes arrive.
   while (frame.size() < size) {
-    if (used_ == buffer_.size() && !fill()) {
+    if (used_ == filled_ && !fill()) {
       fail(cat("it should have ", size, " bytes, but the stream ends after ", frame.size(),
                " of them; its writer stopped early"));
     }
-    const size_t count = std::min<size_t>(buffer_.size() - used_, static_cast<size_t>(size - frame.size()));
+    const size_t count = std::min<size_t>(filled_ - used_, static_cast<size_t>(size - frame.size()));
     if (frame.size() + count > frame.capacity()) {
       frame.reserve(std::min<size_t>(static_cast<size_t>(size), 2 * (frame.size() + count)));
     }

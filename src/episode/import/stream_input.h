@@ -55,8 +55,8 @@ class FrameReader {
   std::unique_ptr<ByteInput> input_;
   std::string name_;
   std::string buffer_;
-  size_t used_ = 0;      ///< Of the buffer.
-  uint64_t offset_ = 0;  ///< Of the next byte, unpacked.
+  size_t used_ = 0, filled_ = 0;  ///< Of the buffer.
+  uint64_t offset_ = 0;           ///< Of the next byte, unpacked.
   uint64_t frame_offset_ = 0;
 };
 
