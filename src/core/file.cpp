@@ -284,6 +284,10 @@ void write_file_atomic(const Path& path, std::string_view content) {
 void append_line(const Path& path, std::string_view line, bool durable) {
   GATO_CHECK(line.find('\n') == std::string_view::npos, "append_line to ", path.string(),
              ": the line holds a line end");
+  append_lines(path, line, durable);
+}
+
+void append_lines(const Path& path, std::string_view lines, bool durable) {
   make_folders(folder_of(path));
   const Descriptor file(open_retrying(path, O_RDWR | O_APPEND | O_CREAT));
   if (file.get() < 0) throw_io(path, "open for appending", errno);
@@ -294,7 +298,7 @@ void append_line(const Path& path, std::string_view line, bool durable) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw_io(path, "read the size", errno);
   std::string text = S_ISREG(status.st_mode) && ends_inside_line(file.get(), path, status.st_size) ? "\n" : "";
-  text.append(line).append("\n");
+  text.append(lines).append("\n");
   try {
     write_all(file.get(), path, path, reinterpret_cast<const std::byte*>(text.data()), text.size());
     if (durable && fsync_retrying(file.get(), path) != 0) throw_io(path, "fsync", errno);

@@ -55,7 +55,7 @@ void StepLogWriter::flush() {
   if (pending_.empty()) return;
   const bool is_new = !std::filesystem::exists(path_);
   const std::string_view lines = std::string_view(pending_).substr(0, pending_.size() - 1);
-  append_line(path_, is_new ? cat(kHeader, "\n", lines) : std::string(lines));
+  append_lines(path_, is_new ? cat(kHeader, "\n", lines) : std::string(lines));
   pending_.clear();
 }
 

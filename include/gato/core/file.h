@@ -37,6 +37,7 @@ void write_file_atomic(const Path& path, std::string_view content);
 /// Appends `line` and a line end with one write(), so that concurrent writers and kills never interleave or split lines
 /// already written. Creates the file and its parent folders. `durable` adds fsync.
 void append_line(const Path& path, std::string_view line, bool durable = false);
+void append_lines(const Path& path, std::string_view lines, bool durable = false);  ///< Several, without the last end.
 
 void make_folders(const Path& path);                    ///< mkdir -p.
 void fsync_file(const Path& path);                      ///< For files that were written by other means.
