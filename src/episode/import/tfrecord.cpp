@@ -1,0 +1,121 @@
+#include "episode/import/tfrecord.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "gato/core/error.h"
+#include "gato/core/text.h"
+
+namespace gato::episode {
+namespace {
+
+constexpr size_t kLengthBytes = 8, kCrcBytes = 4;
+constexpr size_t kHeaderBytes = kLengthBytes + kCrcBytes;
+/// Memory taken for a payload beyond what has arrived, where the rest of the file is not known.
+constexpr uint64_t kGrowth = uint64_t{1} << 20;
+
+uint64_t little_endian(std::string_view bytes) {
+  uint64_t value = 0;
+  for (size_t i = 0; i < bytes.size(); ++i) value |= uint64_t{static_cast<unsigned char>(bytes[i])} << (8 * i);
+  return value;
+}
+
+std::span<std::byte> writable(std::string& bytes) { return std::as_writable_bytes(std::span(bytes)); }
+
+/// Whether `bytes` begin with a record's length and its CRC.
+bool begins_with_record(std::string_view bytes) {
+  return bytes.size() >= kHeaderBytes &&
+         masked_crc32c(bytes.substr(0, kLengthBytes)) == little_endian(bytes.substr(kLengthBytes, kCrcBytes));
+}
+
+/// By the first kHeaderBytes of a file of `size` bytes.
+TfRecordCompression detect(std::string_view head, const std::string& name) {
+  const auto byte = [&](size_t i) { return i < head.size() ? static_cast<unsigned char>(head[i]) : 0u; };
+  if (head.empty() || begins_with_record(head)) return TfRecordCompression::kNone;
+  if (byte(0) == 0x1f && byte(1) == 0x8b) return TfRecordCompression::kGzip;
+  // RFC 1950: method 8, a window of at most 32 KiB, and a check that makes the first two bytes a multiple of 31.
+  if ((byte(0) & 0x0f) == 8 && byte(0) >> 4 <= 7 && (byte(0) << 8 | byte(1)) % 31 == 0) {
+    return TfRecordCompression::kZlib;
+  }
+  throw DataError(cat(name,
+                      ": begins with neither a TFRecord (the checksum of its length is wrong) nor gzip or zlib data; "
+                      "it is damaged or not a TFRecord file"));
+}
+
+TfRecordReader make_reader(std::unique_ptr<ByteSource> source, const std::string& name, TfRecordCompression compression,
+                           const TfRecordLimits& limits) {
+  if (compression == TfRecordCompression::kGzip || compression == TfRecordCompression::kZlib) {
+    const auto format = compression == TfRecordCompression::kGzip ? DeflateFormat::kGzip : DeflateFormat::kZlib;
+    source = inflated_bytes(std::move(source), format, name, limits.inflate);
+  }
+  return {std::move(source), name, limits};
+}
+
+}  // namespace
+
+uint32_t masked_crc32c(std::string_view bytes) {
+  const uint32_t crc = crc32c(bytes);
+  return ((crc >> 15) | (crc << 17)) + 0xa282ead8u;
+}
+
+TfRecordReader::TfRecordReader(std::unique_ptr<ByteSource> source, std::string name, TfRecordLimits limits)
+    : source_(std::move(source)), name_(std::move(name)), limits_(limits) {}
+
+void TfRecordReader::fail(std::string_view problem) const {
+  throw DataError(cat(name_, ", record ", count_, " at byte ", offset_, ": ", problem,
+                      "; nothing after it can be read: fetch or make the file again"));
+}
+
+bool TfRecordReader::next(std::string& payload) {
+  offset_ = next_offset_;
+  std::string header(kHeaderBytes, '\0');
+  const size_t got = source_->read(writable(header));
+  if (got == 0) return false;
+  if (got < kHeaderBytes) fail(cat("the file ends inside its header, after ", got, " of ", kHeaderBytes, " bytes"));
+  const uint64_t length = little_endian(std::string_view(header).substr(0, kLengthBytes));
+  if (!begins_with_record(header)) fail("the checksum of its length is wrong, the file is damaged here");
+  if (length > limits_.max_record_bytes) {
+    fail(cat("it is ", length, " bytes long, at most ", limits_.max_record_bytes, " are read"));
+  }
+  read_payload(length, payload);
+  next_offset_ = offset_ + kHeaderBytes + length + kCrcBytes;
+  ++count_;
+  return true;
+}
+
+void TfRecordReader::read_payload(uint64_t length, std::string& payload) {
+  const std::optional<uint64_t> remaining = source_->remaining();
+  if (remaining && *remaining < length + kCrcBytes) {
+    fail(cat("it is ", length, " bytes long, but only ", *remaining, " bytes follow; the file is truncated"));
+  }
+  payload.clear();
+  while (payload.size() < length) {
+    const size_t begin = payload.size();
+    const uint64_t step = remaining ? length : std::max<uint64_t>(kGrowth, begin);
+    payload.resize(static_cast<size_t>(std::min<uint64_t>(length, begin + step)));
+    if (source_->read(writable(payload).subspan(begin)) < payload.size() - begin) {
+      fail(cat("the file ends inside its ", length, " bytes; it is truncated"));
+    }
+  }
+  std::string footer(kCrcBytes, '\0');
+  if (source_->read(writable(footer)) < kCrcBytes) fail("the file ends before its checksum; it is truncated");
+  if (masked_crc32c(payload) != little_endian(footer)) fail("its checksum is wrong, its content is damaged");
+}
+
+TfRecordReader open_tfrecord(const Path& path, TfRecordCompression compression, TfRecordLimits limits) {
+  if (compression == TfRecordCompression::kAuto) {
+    std::string head(kHeaderBytes, '\0');
+    head.resize(file_bytes(path)->read(writable(head)));
+    compression = detect(head, path.string());
+  }
+  return make_reader(file_bytes(path), path.string(), compression, limits);
+}
+
+TfRecordReader tfrecord_in_memory(std::string_view bytes, const std::string& name, TfRecordCompression compression,
+                                  TfRecordLimits limits) {
+  if (compression == TfRecordCompression::kAuto) compression = detect(bytes.substr(0, kHeaderBytes), name);
+  return make_reader(memory_bytes(bytes), name, compression, limits);
+}
+
+}  // namespace gato::episode

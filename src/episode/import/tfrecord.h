@@ -1,0 +1,64 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "episode/import/tfrecord_bytes.h"
+#include "gato/core/file.h"
+
+/// TFRecord files: 8 bytes of little-endian length, 4 bytes of its masked CRC-32C, the payload, 4 bytes of the
+/// payload's masked CRC-32C. The mask turns a CRC right by 15 bits and adds 0xa282ead8, so that a CRC of CRCs keeps its
+/// strength.
+namespace gato::episode {
+
+/// The CRC-32C as TFRecord files store it.
+[[nodiscard]] uint32_t masked_crc32c(std::string_view bytes);
+
+enum class TfRecordCompression {
+  kAuto,  ///< By the first bytes.
+  kNone,
+  kGzip,
+  kZlib,
+};
+
+struct TfRecordLimits {
+  uint64_t max_record_bytes = uint64_t{256} << 20;
+  InflateLimits inflate;
+};
+
+/// Reads the records of one file in order, checking both CRCs of each. Used by one thread. Takes memory for a payload
+/// only as far as the file has bytes for it.
+class TfRecordReader {
+ public:
+  /// `name` is the file's in messages.
+  TfRecordReader(std::unique_ptr<ByteSource> source, std::string name, TfRecordLimits limits = {});
+
+  /// The next record's payload; false at the end. Throws DataError naming the file, the record's number and its offset
+  /// for broken framing: nothing after it can be read.
+  bool next(std::string& payload);
+
+  [[nodiscard]] int64_t count() const { return count_; }     ///< Records read so far.
+  [[nodiscard]] uint64_t offset() const { return offset_; }  ///< Of the last record's header, uncompressed.
+  [[nodiscard]] uint64_t position() const { return source_->consumed(); }  ///< Bytes of the file read so far.
+
+ private:
+  [[noreturn]] void fail(std::string_view problem) const;
+  void read_payload(uint64_t length, std::string& payload);
+
+  std::unique_ptr<ByteSource> source_;
+  std::string name_;
+  TfRecordLimits limits_;
+  int64_t count_ = 0;
+  uint64_t offset_ = 0, next_offset_ = 0;
+};
+
+/// The records of a file that may be compressed. Throws IoError when it cannot be read, DataError when it is asked to
+/// find the compression and the file begins with neither a record nor gzip or zlib data.
+[[nodiscard]] TfRecordReader open_tfrecord(const Path& path, TfRecordCompression compression,
+                                           TfRecordLimits limits = {});
+
+/// The same for bytes in memory, which must stay there; `name` is for messages.
+[[nodiscard]] TfRecordReader tfrecord_in_memory(std::string_view bytes, const std::string& name,
+                                                TfRecordCompression compression, TfRecordLimits limits = {});
+
+}  // namespace gato::episode
