@@ -13,18 +13,12 @@ using tokenizer::TokenKind;
 
 const Source& source_of(const RowPlan& plan, int32_t index) { return *plan.sources()[static_cast<size_t>(index)]; }
 
-const Source::Shard& shard_of(const Source& source, int64_t episode) {
-  int64_t shard = 0;
-  while (shard + 1 < source.num_shards() && source.first_episode_of_shard(shard + 1) <= episode) ++shard;
-  return source.shard(shard);
-}
-
 ExplainedWindow explain_window(const Source& source, int32_t index, const Window& window, bool prompt) {
   ExplainedWindow explained;
   explained.source = index;
   explained.task = source.spec().id;
   explained.source_id = source.id();
-  const episode::ShardReader& shard = *shard_of(source, window.episode).reader;
+  const episode::ShardReader& shard = *source.place(window.episode).shard->reader;
   explained.shard = shard.path().filename().string();
   explained.episode = source.episode_name(window.episode);
   explained.source_agent = shard.source_agents()[source.source_agent(window.episode)];
@@ -64,7 +58,8 @@ BuiltRow build_row(const RowBuilder& builder, int64_t row) {
     const Source& source = source_of(builder.plan(), sequence.source);
     ExplainedSequence& shown = explained.sequences.emplace_back();
     if (sequence.has_prompt) shown.windows.push_back(explain_window(source, sequence.source, sequence.prompt, true));
-    for (const Window& window : {sequence.window})
+    shown.windows.push_back(explain_window(source, sequence.source, sequence.window, false));
+    for (const Window& window : sequence.group)
       shown.windows.push_back(explain_window(source, sequence.source, window, false));
     for (ExplainedWindow& window : shown.windows) {
       window.offset = offset;
