@@ -61,6 +61,7 @@ void validate_config(const SuiteTask& task, ConfigProblems& problems) {
   }
   if (!(task.temperature > 0 && task.temperature <= 100))
     problems.add("temperature", "must be above 0 and at most 100");
+  if (!(task.top_p > 0 && task.top_p <= 1)) problems.add("top_p", "must be above 0 and at most 1");
 }
 
 void validate_config(const SuiteText& text, ConfigProblems& problems) {

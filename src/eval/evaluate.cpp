@@ -110,6 +110,7 @@ class Evaluation {
     PolicyOptions policy_options;
     policy_options.decoding = settings.decoding;
     policy_options.temperature = settings.temperature;
+    policy_options.top_p = settings.top_p;
     auto policy = make_model_policy(agent_, spec, slots, policy_options);
 
     env::RolloutOptions rollout_options;
@@ -124,7 +125,8 @@ class Evaluation {
     run::TaskResult result = blank_result(task);
     result.scoring =
         spec.scoring == episode::Scoring::kExactMatch ? run::TaskScoring::kExactMatch : run::TaskScoring::kReturn;
-    result.decoding = {decoding_name(settings.decoding), settings.temperature, agent_.context_steps(task), "none"};
+    result.decoding = {decoding_name(settings.decoding), settings.temperature, agent_.context_steps(task), "none",
+                       settings.top_p};
     for (const auto& episode : played) {
       result.rollouts.push_back({episode.seed, episode.episode_return, episode.length, episode.success,
                                  episode.exact_match, episode.answer, episode.reference});

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <numeric>
 
 #include "gato/core/error.h"
 #include "gato/core/random.h"
@@ -63,6 +64,20 @@ std::vector<double> probabilities(std::span<const float> logits, double temperat
   }
   for (double& value : p) value /= sum;
   return p;
+}
+
+/// Sets all but the likeliest ids, which together have at least `top_p`, to 0, and makes the rest sum to 1 (nucleus
+/// sampling, Holtzman et al. 2020).
+void keep_nucleus(std::vector<double>& p, double top_p) {
+  if (top_p >= 1) return;
+  std::vector<size_t> order(p.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
+  double kept = 0;
+  size_t count = 0;
+  while (count < order.size() && kept < top_p) kept += p[order[count++]];
+  for (size_t i = count; i < order.size(); ++i) p[order[i]] = 0;
+  for (double& value : p) value /= kept;
 }
 
 int32_t sample(const std::vector<double>& p, double uniform) {
@@ -209,8 +224,9 @@ class ModelPolicy : public env::Policy {
   int32_t choose(int64_t slot, const ActionToken& token, std::span<const float> logits) {
     const Decoding decoding = decoding_of(token, tokenizer_.spec(), options_.decoding);
     if (decoding == Decoding::kGreedy) return argmax(logits);
-    const auto p = probabilities(logits, options_.temperature);
+    auto p = probabilities(logits, options_.temperature);
     if (decoding == Decoding::kMean) return mean_bin(p);
+    keep_nucleus(p, options_.top_p);
     const SlotState& s = state(slot);
     Rng rng(mix_seed(s.seed, {hash_name("act"), static_cast<uint64_t>(s.step), s.chosen.size()}));
     return sample(p, rng.uniform());
@@ -244,7 +260,8 @@ class ModelPolicy : public env::Policy {
 
 std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, const episode::TaskSpec& task, int slots,
                                                const PolicyOptions& options) {
-  GATO_CHECK(slots >= 1 && options.temperature > 0 && options.max_text_tokens >= 1, "policy options");
+  GATO_CHECK(slots >= 1 && options.temperature > 0 && options.top_p > 0 && options.max_text_tokens >= 1,
+             "policy options");
   if (const episode::TaskSpec* trained = agent.trained_task(task.id)) {
     if (trained->observation != task.observation || trained->action != task.action) {
       throw ConfigError(cat("task ", task.id, " has other fields than when ", agent.path().string(),

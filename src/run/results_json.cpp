@@ -67,6 +67,7 @@ Json decoding_json(const DecodingRecord& decoding) {
   Json json;
   json["rule"] = decoding.rule;
   json["temperature"] = decoding.temperature;
+  json["top_p"] = decoding.top_p;
   json["context_steps"] = decoding.context_steps;
   json["prompt"] = decoding.prompt;
   return json;
@@ -78,6 +79,8 @@ DecodingRecord parse_decoding(const Json& json, const std::string& where) {
   decoding.rule = fields.text("rule");
   decoding.temperature = fields.number("temperature");
   if (decoding.temperature <= 0) fields.fail("temperature", "must be above 0");
+  if (fields.has("top_p")) decoding.top_p = fields.number("top_p");  // absent in the first results
+  if (decoding.top_p <= 0 || decoding.top_p > 1) fields.fail("top_p", "must be above 0 and at most 1");
   decoding.context_steps = fields.integer("context_steps", 0);
   decoding.prompt = fields.text("prompt");
   fields.finish();

@@ -116,6 +116,32 @@ TEST(AgentTest, DamagedCheckpointIsNamed) {
   }
 }
 
+/// Grid moves that a policy chooses in one episode.
+std::vector<int32_t> moves(const Agent& agent, env::Decoding decoding, double top_p) {
+  const auto environment = env::make_environment("grid/go_to");
+  PolicyOptions options;
+  options.decoding = decoding;
+  options.top_p = top_p;
+  const auto policy = make_model_policy(agent, environment->spec(), 1, options);
+  policy->begin_episode(0, 1);
+  episode::StepValues observation = environment->reset(3);
+  std::vector<int32_t> chosen;
+  for (int step = 0; step < 20; ++step) {
+    const auto actions = policy->act(std::vector<int>{0}, std::vector<episode::StepValues>{observation});
+    chosen.push_back(actions[0][0].discrete[0]);
+    const auto result = environment->step(actions[0]);
+    if (result.done()) break;
+    observation = result.observation;
+  }
+  return chosen;
+}
+
+TEST(ModelPolicyTest, TheSmallestNucleusIsGreedyAndTheWholeOneIsNot) {
+  const Agent agent(small_run().checkpoint());
+  EXPECT_EQ(moves(agent, env::Decoding::kSample, 1e-9), moves(agent, env::Decoding::kGreedy, 1));
+  EXPECT_NE(moves(agent, env::Decoding::kSample, 1), moves(agent, env::Decoding::kGreedy, 1));
+}
+
 /// Actions of the policy stay inside what the fields allow, step after step, past the context and the row.
 TEST(ModelPolicyTest, ActionsAreAlwaysInsideTheSpecification) {
   const Agent agent(small_run().checkpoint());

@@ -21,13 +21,15 @@ struct SuiteTask {
   int64_t rollouts = 50;              ///< Episodes `gato-eval` plays; 0: the task is only collected.
   Decoding decoding = Decoding::kDefault;
   double temperature = 1.0;  ///< For sampled decoding.
+  double top_p = 1.0;        ///< Sampled decoding: only the likeliest choices that together have this probability.
 };
 GATO_CONFIG(SuiteTask, GATO_FIELD(pattern, "Task ids; * and ? allowed."),
             GATO_FIELD(episodes, "Demonstrations to record; 0: the task is only evaluated."),
             GATO_FIELD(noise, "Noise levels of demonstrations in [0, 1]; one is drawn per episode."),
             GATO_FIELD(rollouts, "Evaluation episodes; 0: the task is only collected."),
             GATO_FIELD(decoding, "default, greedy, mean or sample."),
-            GATO_FIELD(temperature, "For sampled decoding; > 0."))
+            GATO_FIELD(temperature, "For sampled decoding; > 0."),
+            GATO_FIELD(top_p, "Sampled decoding: only the likeliest choices that together have this probability."))
 void validate_config(const SuiteTask& task, ConfigProblems& problems);
 
 /// A text corpus: plain UTF-8 files whose documents are parted by lines that hold only `separator` (or a whole file

@@ -58,6 +58,7 @@ struct PolicyOptions {
   env::Decoding decoding = env::Decoding::kDefault;  ///< kDefault: mean for continuous, greedy for discrete and text,
                                                      ///< sampled for discrete fields of tasks with a partial view.
   double temperature = 1;
+  double top_p = 1;              ///< Sampling: only the likeliest ids that together have this probability.
   int64_t context_steps = -1;    ///< -1: as the task was trained; 0: as many as a row holds.
   int64_t max_text_tokens = 64;  ///< Longest text action.
 };

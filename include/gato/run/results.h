@@ -48,6 +48,7 @@ struct DecodingRecord {
   double temperature = 1.0;      ///< > 0.
   int64_t context_steps = 0;     ///< Upper bound of steps kept in the context; 0: as many as a row holds.
   std::string prompt = "none";   ///< Where demonstrations in the prompt came from.
+  double top_p = 1.0;            ///< In (0, 1]; 1: every choice may be sampled.
   bool operator==(const DecodingRecord&) const = default;
 };
 
