@@ -61,7 +61,7 @@ expect 2 'gato-data collect' "$bin/gato-train" --config "$GATO_SOURCE/configs/la
 expect 2 'model.layers' "$bin/gato-train" --config "$GATO_SOURCE/configs/demo.yaml" model.layerss=3
 expect 2 'train.steps' "$bin/gato-train" --config "$GATO_SOURCE/configs/demo.yaml" train.steps=many
 expect 2 'missing.yaml' "$bin/gato-train" --config missing.yaml
-expect 2 'nothing was evaluated' "$bin/gato-eval" --checkpoint whole --suite demo --task 'typo/*' --out nowhere
+expect 2 'matches nothing in suite' "$bin/gato-eval" --checkpoint whole --suite demo --task 'typo/*' --out nowhere
 expect 2 'neither a checkpoint' "$bin/gato-eval" --checkpoint data --suite demo
 expect 2 'demo' "$bin/gato-eval" --checkpoint whole --suite dmeo
 printf 'x' | dd of=whole/checkpoints/step-00000060/model.safetensors bs=1 seek=5000 conv=notrunc status=none
