@@ -19,7 +19,9 @@ std::vector<ImportCommand> import_commands() {
   return {
       text_import(),
       webdataset_import(),
+      tfds_import(),
       stream_import(),
+      csv_import(),
   };
 }
 

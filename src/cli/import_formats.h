@@ -43,5 +43,7 @@ struct ImageSize {
 ImportCommand text_import();
 ImportCommand webdataset_import();
 ImportCommand stream_import();
+ImportCommand tfds_import();
+ImportCommand csv_import();
 
 }  // namespace gato::cli

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/excerpt.h"
+#include "episode/group.h"
 #include "episode/import/stream_episode.h"
 #include "episode/import/stream_input.h"
 #include "episode/shard_footer.h"
@@ -47,6 +48,17 @@ Message parse_message(std::string_view content, size_t max_bytes, std::string_vi
   return message;
 }
 
+/// For writers that say nothing themselves.
+void describe_tasks(StreamHeader& header) {
+  for (const TaskSpec& task : header.tasks) {
+    for (const Group group : {Group::kObservation, Group::kAction}) {
+      for (const FieldSpec& field : fields_of(task, group)) {
+        header.mapping.push_back(cat(column_name(task, group, field), ": ", modality_name(field.modality)));
+      }
+    }
+  }
+}
+
 StreamHeader load_header(std::string_view content) {
   const auto message = parse_message<stream::Header>(content, kMaxHeaderBytes, "a header");
   if (message.version() != kVersion) {
@@ -60,6 +72,7 @@ StreamHeader load_header(std::string_view content) {
   }
   header.tasks = load_tasks(message.dataset());
   for (const std::string& line : message.mapping()) header.mapping.push_back(excerpt(line, kMaxLineBytes));
+  if (header.mapping.empty()) describe_tasks(header);
   return header;
 }
 
@@ -99,10 +112,7 @@ class StreamRecords : public RecordStream {
         case FrameKind::kEpisode:
           return take_episode(view, std::move(frame), record);
         case FrameKind::kDropped:
-          ++records_;
-          ++dropped_;
-          record.parts.emplace_back("", std::move(frame));
-          return true;
+          return take_note(view, std::move(frame), record);
         case FrameKind::kHeader:
           throw DataError(cat(record.origin, ": a second header; a stream has one, at its beginning"));
         case FrameKind::kEnd:
@@ -122,6 +132,20 @@ class StreamRecords : public RecordStream {
     ++records_;
     counts_known_ = false;
     record.parts.emplace_back(kProblemPart, problem);
+    return true;
+  }
+
+  /// What the writer left out is better known by its name there than by its place in the stream.
+  bool take_note(const FrameView& view, std::string frame, RawRecord& record) {
+    ++dropped_;
+    try {
+      const auto note = parse_message<stream::Dropped>(view.content, kMaxNoteBytes, "a note");
+      if (!note.origin().empty()) record.origin = cat(excerpt(note.origin(), kMaxLineBytes), " (", record.origin, ")");
+    } catch (const DataError& error) {
+      return damaged(record, error.what());
+    }
+    ++records_;
+    record.parts.emplace_back("", std::move(frame));
     return true;
   }
 
