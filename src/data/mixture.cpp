@@ -104,6 +104,12 @@ void validate_config(const DataConfig& config, ConfigProblems& problems) {
   }
 }
 
+MixturePhase default_phase() {
+  MixturePhase phase;
+  phase.mixture.push_back({.tasks = "*", .steps = {1, 1, true}});
+  return phase;
+}
+
 void expand_mixture_files(DataConfig& config) {
   for (MixturePhase& phase : config.schedule) {
     if (phase.mixture_file.empty()) continue;

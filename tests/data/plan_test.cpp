@@ -7,7 +7,7 @@
 #include <map>
 #include <set>
 
-#include "support/synthetic_data.h"
+#include "support/plan_data.h"
 
 namespace gato::data {
 namespace {
@@ -50,7 +50,7 @@ struct Usage {
   int64_t planned = 0, dropped = 0, filled = 0;
 };
 
-Usage use_blocks(const RowPlan& plan, int64_t blocks, const std::map<int32_t, uint64_t>& items_per_epoch) {
+Usage use_blocks(const RowPlan& plan, int64_t blocks) {
   Usage usage;
   for (int64_t b = 0; b < blocks; ++b) {
     const auto block = plan.block(b);
@@ -60,7 +60,7 @@ Usage use_blocks(const RowPlan& plan, int64_t blocks, const std::map<int32_t, ui
       for (const PlannedSequence& sequence : row.sequences) {
         usage.filled += sequence.tokens;
         usage.tokens[sequence.source] += sequence.tokens;
-        const uint64_t epoch = sequence.item / items_per_epoch.at(sequence.source);
+        const uint64_t epoch = sequence.epoch;
         for (int64_t s = 0; s < sequence.window.count; ++s) {
           ++usage.steps[{sequence.source, epoch}][{sequence.window.episode, sequence.window.first + s}];
         }
@@ -70,23 +70,9 @@ Usage use_blocks(const RowPlan& plan, int64_t blocks, const std::map<int32_t, ui
   return usage;
 }
 
-std::map<int32_t, uint64_t> items_per_epoch(const RowPlan& plan) {
-  const auto shares = plan.shares(0);
-  std::map<int32_t, uint64_t> items;
-  for (size_t i = 0; i < plan.sources().size(); ++i) {
-    for (const SourceShare& share : shares) {
-      if (share.source != plan.sources()[i]->id()) continue;
-      items[static_cast<int32_t>(i)] = static_cast<uint64_t>(
-          std::llround(static_cast<double>(plan.sources()[i]->total_tokens()) / share.tokens_per_item));
-    }
-  }
-  return items;
-}
-
 TEST(RowPlanTest, SourcesAreUsedWithoutReplacementEpochByEpoch) {
   const auto plan = shared_data().plan(shared_data().config());
-  const auto items = items_per_epoch(*plan);
-  const Usage usage = use_blocks(*plan, 20, items);
+  const Usage usage = use_blocks(*plan, 20);
   int64_t whole_epochs = 0;
   for (const auto& [key, steps] : usage.steps) {
     const auto& [source, epoch] = key;
@@ -108,7 +94,7 @@ TEST(RowPlanTest, SourcesAreUsedWithoutReplacementEpochByEpoch) {
 TEST(RowPlanTest, TokenSharesAreAsAskedAndRowsAreFull) {
   const auto plan = shared_data().plan(shared_data().config(256));
   constexpr int64_t kBlocks = 100;
-  const Usage usage = use_blocks(*plan, kBlocks, items_per_epoch(*plan));
+  const Usage usage = use_blocks(*plan, kBlocks);
   for (const SourceShare& share : plan->shares(0)) {
     for (size_t i = 0; i < plan->sources().size(); ++i) {
       if (plan->sources()[i]->id() != share.source) continue;
@@ -159,7 +145,7 @@ TEST(RowPlanTest, PromptsComeFromOtherEpisodesOfTheSameAgentWithoutLoss) {
         if (!sequence.has_prompt) continue;
         ++prompts;
         ASSERT_NE(sequence.prompt.episode, sequence.window.episode);
-        ASSERT_EQ(source.source_agent(sequence.prompt.episode), source.source_agent(sequence.window.episode));
+        ASSERT_EQ(test::agent_of(source, sequence.prompt.episode), test::agent_of(source, sequence.window.episode));
         ASSERT_LE(source.window_tokens(sequence.prompt), 128);
         ASSERT_LE(sequence.tokens, 256);
         from_end += sequence.prompt.first + sequence.prompt.count == source.length(sequence.prompt.episode) ? 1 : 0;

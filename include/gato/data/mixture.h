@@ -121,6 +121,9 @@ GATO_CONFIG(DataConfig, GATO_FIELD(datasets, "Folders of shards, or folders of s
             GATO_FIELD(cache_mib, "Most MiB of mapped data files kept in memory."))
 void validate_config(const DataConfig& config, ConfigProblems& problems);
 
+/// What an empty schedule stands for: everything, in windows that fill a row, every task with an equal share.
+[[nodiscard]] MixturePhase default_phase();
+
 /// Replaces every phase's `mixture_file` by the mixture that it holds, so that what a run folder records does not
 /// change with the file. Relative paths count from the working directory. Throws IoError or ConfigError naming the
 /// file.
