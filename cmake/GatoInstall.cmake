@@ -13,6 +13,10 @@ foreach(folder configs data)
     install(DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}" DESTINATION ${share_dir})
   endif()
 endforeach()
+# gato-data runs these by the Python that tools/setup --import made.
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/tools/import" DESTINATION ${share_dir}/tools FILES_MATCHING PATTERN "*.py")
+install(FILES "${PROJECT_SOURCE_DIR}/src/episode/stream.proto" "${PROJECT_SOURCE_DIR}/src/episode/format.proto"
+        DESTINATION ${share_dir}/proto/episode)
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION ${share_dir})
 
 install(EXPORT gatoTargets NAMESPACE gato:: DESTINATION ${package_dir})

@@ -22,6 +22,7 @@ std::vector<ImportCommand> import_commands() {
       tfds_import(),
       stream_import(),
       csv_import(),
+      minari_import(),
   };
 }
 

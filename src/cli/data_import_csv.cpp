@@ -15,9 +15,7 @@ ImportCommand csv_import() {
             return [mapping](const std::vector<std::string>& sources, episode::DatasetInfo& info) {
               auto format = episode::csv_format({sources.begin(), sources.end()}, *mapping);
               const episode::TaskSpec& task = format->tasks().front();
-              if (info.name.empty()) info.name = task.id;
-              if (info.description.empty()) info.description = task.description;
-              if (info.licence.empty()) info.licence = task.licence;
+              fill_in(info, {task.id, task.description, task.licence, ""});
               return format;
             };
           }};

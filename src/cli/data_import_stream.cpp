@@ -4,16 +4,12 @@
 #include "import_formats.h"
 
 namespace gato::cli {
-namespace {
 
-/// What the source says about itself, where the user did not say otherwise.
 void fill_in(episode::DatasetInfo& info, const episode::DatasetInfo& from) {
   if (info.name.empty()) info.name = from.name;
   if (info.description.empty()) info.description = from.description;
   if (info.licence.empty()) info.licence = from.licence;
 }
-
-}  // namespace
 
 ImportCommand stream_import() {
   return {.name = "stream",

@@ -40,10 +40,14 @@ struct ImageSize {
 /// ConfigError when it is empty.
 [[nodiscard]] std::string default_task(const std::string& domain, const episode::DatasetInfo& info);
 
+/// What a source says about itself, where the user did not say otherwise.
+void fill_in(episode::DatasetInfo& info, const episode::DatasetInfo& from);
+
 ImportCommand text_import();
 ImportCommand webdataset_import();
 ImportCommand stream_import();
 ImportCommand tfds_import();
 ImportCommand csv_import();
+ImportCommand minari_import();
 
 }  // namespace gato::cli

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Data sets written by the official Minari library, and their comparison with what gato-data made of them.
 
-    import_minari.py make FOLDER           writes data sets below FOLDER ($MINARI_DATASETS_PATH)
+    import_minari.py make                  writes data sets below $MINARI_DATASETS_PATH
+    import_minari.py make-old FOLDER       one of them once more, as an older Minari kept it
     import_minari.py check ID SHARD...     compares every value, as Minari reads it, with the shards
 """
 import io
@@ -72,7 +73,7 @@ def make_buffers(observation, action, same_pictures):
             actions=stack(action, [action.sample() for _ in range(steps)]), rewards=list(chance.normal(size=steps)),
             terminations=[False] * (steps - 1) + [episode % 2 == 0],
             truncations=[False] * (steps - 1) + [episode % 2 == 1],
-            infos={"success": np.array([False, episode == 2] + [False] * (steps - 2) + [episode > 2])})
+            infos={"success": [False, episode == 2] + [False] * (steps - 2) + [episode > 2]})
 
 
 def make():
@@ -87,11 +88,38 @@ def make():
         "tiny/lossless-v0", list(make_buffers(OBSERVATION, ACTION, False)), env=gym.make("GatoTiny-v0"),
         data_format="hdf5", jpeg_encoding=False, algorithm_name="noise", author="nobody",
         author_email="nobody@example.org", code_permalink="none", description="Noise.")
+    check_storage_shapes()
     bare = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     minari.create_dataset_from_buffers(
         "tiny/bare-v0", list(make_buffers(bare, bare, False)), observation_space=bare, action_space=bare,
         data_format="hdf5", algorithm_name="noise", author="nobody", author_email="nobody@example.org",
         code_permalink="none", description="Noise.")
+
+
+def check_storage_shapes():
+    """Both shapes of stored JPEG files must occur, or the comparison would say less than it seems."""
+    import h5py
+    for name, table in (("mixed", False), ("same", True)):
+        path = os.path.join(os.environ["MINARI_DATASETS_PATH"], "tiny", "hdf5-%s-v0" % name, "data", "main_data.hdf5")
+        with h5py.File(path, "r") as file:
+            camera = file["episode_0"]["observations"]["camera"]
+            assert (camera.ndim == 2) == table and (h5py.check_vlen_dtype(camera.dtype) is None) == table, name
+
+
+def make_old(target):
+    """A data set as Minari 0.4 kept it: metadata as attributes of the HDF5 file."""
+    import json
+    import shutil
+    import h5py
+    source = os.path.join(os.environ["MINARI_DATASETS_PATH"], "tiny", "hdf5-mixed-v0", "data")
+    os.makedirs(os.path.join(target, "data"))
+    shutil.copy(os.path.join(source, "main_data.hdf5"), os.path.join(target, "data"))
+    with open(os.path.join(source, "metadata.json")) as file:
+        metadata = json.load(file)
+    with h5py.File(os.path.join(target, "data", "main_data.hdf5"), "a") as file:
+        for key, value in metadata.items():
+            if key != "data_format" and value is not None:
+                file.attrs[key] = value
 
 
 def as_stored(values, spec, offset):
@@ -163,5 +191,7 @@ def check(dataset_id, shards):
 if __name__ == "__main__":
     if sys.argv[1] == "make":
         make()
+    elif sys.argv[1] == "make-old":
+        make_old(sys.argv[2])
     else:
         check(sys.argv[2], sys.argv[3:])

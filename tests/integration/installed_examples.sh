@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The installed package serves programs outside the source tree, also after it was moved: both examples are built and run.
+# The installed package serves programs outside the source tree, also after it was moved: the examples are built and run.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -22,4 +22,7 @@ score=$(awk '$1 == "example/boat" { print int($2) }' boat.txt)
 "$work/moved/bin/gato-data" tokenize --tokenizer tokenizer.model data
 "$work/build/training_loop" data tokenizer.model 40 | tee loop.txt
 awk '/^step/ { losses[++n] = $4 } END { exit !(n >= 3 && losses[n] < losses[1]) }' loop.txt || fail "the loss did not fall"
+"$work/build/write_dataset" cart | tee cart.txt
+grep -q "100 episodes, 5000 steps" cart.txt || fail "the data set written from C++ is another one"
+"$work/moved/bin/gato-data" verify cart
 echo "installed examples: all fine"

@@ -123,10 +123,9 @@ def bounds_of(leaf, arguments):
                 "of 1024 bins between them. Say --bounds %s=LOW:HIGH" % (leaf.title(), leaf.title()))
         return None, None
     low, high = space.low.astype("f4").reshape(-1), space.high.astype("f4").reshape(-1)
-    leaf.note = "bounds %g to %g" % (low.min(), high.max())
-    if (low == low[0]).all() and (high == high[0]).all():
-        return float(low[0]), float(high[0])
-    return low, high
+    same = (low == low[0]).all() and (high == high[0]).all()
+    leaf.note = "bounds %g to %g%s" % (low.min(), high.max(), "" if same else ", own ones for each element")
+    return (float(low[0]), float(high[0])) if same else (low, high)
 
 
 def whole_numbers(leaf, low, high, shape):
@@ -435,10 +434,15 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except (UserError, ValueError, OSError, KeyError) as error:
-        if isinstance(error, BrokenPipeError):  # The importer has what it wanted, or says itself why not.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-        sys.exit("minari_to_stream: %s" % (error if not isinstance(error, KeyError) else "%s is missing" % error))
+    except BrokenPipeError:  # The importer has what it wanted, or says itself why not.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except UserError as error:
+        sys.stderr.write("minari_to_stream: %s\n" % error)
+        sys.exit(2)
+    except KeyError as error:
+        sys.exit("minari_to_stream: %s: not in the data set, though its spaces say so; is it damaged?" % error)
+    except (ValueError, OSError) as error:
+        sys.exit("minari_to_stream: %s" % error)
     except KeyboardInterrupt:
         sys.exit(130)

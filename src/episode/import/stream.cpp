@@ -100,7 +100,7 @@ class StreamRecords : public RecordStream {
   bool next(RawRecord& record) override {
     record.parts.clear();
     std::string frame;
-    while (frames_->next(frame)) {
+    while (next_frame(frame)) {
       record.origin = cat(frames_->name(), ", record ", records_, " at byte ", frames_->frame_offset());
       FrameView view;
       try {
@@ -128,6 +128,16 @@ class StreamRecords : public RecordStream {
   [[nodiscard]] uint64_t position() const override { return frames_->input_position(); }
 
  private:
+  /// The writer's own failure, where it is known, explains more than a stream that stops or cannot be cut.
+  bool next_frame(std::string& frame) {
+    try {
+      return frames_->next(frame);
+    } catch (const DataError&) {
+      if (finished_) finished_();
+      throw;
+    }
+  }
+
   bool damaged(RawRecord& record, const std::string& problem) {
     ++records_;
     counts_known_ = false;
@@ -188,7 +198,6 @@ class StreamRecords : public RecordStream {
     if (finished_) finished_();
   }
 
-  /// The writer's own failure, where it is known, explains more than a stream that stops.
   DataError ended_early() const {
     if (finished_) finished_();
     return DataError(cat(frames_->name(), ": ends after ", episodes_,
