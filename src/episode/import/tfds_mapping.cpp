@@ -134,7 +134,10 @@ class Planner {
           "action}}");
     }
     if (!problems_.empty()) {
-      throw ConfigError(cat("the data set does not say everything that must be known:\n  ", join(problems_, "\n  ")));
+      throw ConfigError(
+          cat("the data set cannot be mapped before more is known:\n  ", join(problems_, "\n  "),
+              "\nA map file, --map FILE.yaml, looks like this:\n  fields:\n    steps/observation/NAME: ignore",
+              "\n    steps/observation/OTHER: {name: NEW_NAME, values: 5}"));
     }
     return std::move(plan_);
   }
@@ -220,6 +223,7 @@ class Planner {
     const TfdsFieldChoice* chosen = choice_for(leaf);
     if (chosen != nullptr && chosen->ignore) return leave_out(leaf, "the map says so");
     if (place_signal(leaf) && chosen == nullptr) return;  // A map may make a field of it as well.
+    if (chosen == nullptr && (leaf.path == options_.task_from || leaf.path == options_.success_from)) return;
     if (chosen == nullptr) {
       if (const std::string why = why_not_by_default(leaf); !why.empty()) return leave_out(leaf, why);
     }
@@ -241,8 +245,6 @@ class Planner {
 
   /// Why a leaf that no map names is left out; empty: it is not.
   std::string why_not_by_default(const TfdsLeaf& leaf) const {
-    if (!options_.task_from.empty() && leaf.path == options_.task_from) return "it makes the task";
-    if (!options_.success_from.empty() && leaf.path == options_.success_from) return "it says what succeeded";
     if (!map_.others) return "the map does not name it, and says others: false";
     if (ends_with(leaf.path, "language_embedding")) return "the text itself is read, not another model's view of it";
     const bool mapped = is_at(leaf.path, kObservation) || is_at(leaf.path, kAction) || leaf.path == kInstruction;
@@ -435,6 +437,7 @@ std::string describe_column(const TfdsColumn& column, std::string_view group) {
   if (!spec.low.empty()) line += cat(" in ", bounds_text(spec), " from ", column.bounds_from);
   if (spec.modality == Modality::kImage) {
     line += cat(", stored as ", spec.codec == ImageCodec::kJpeg ? "JPEG" : "PNG");
+    if (spec.shape[0] == 0 || spec.shape[1] == 0) line += ", of sizes that vary (training needs one size: --resize)";
   }
   if (spec.modality == Modality::kText && !column.leaf.sequences.empty()) line += ", its strings joined by line ends";
   if (!column.leaf.per_step) line += ", the same at every step";
@@ -555,10 +558,11 @@ std::vector<std::string> describe_tfds_plan(const TfdsPlan& plan, const TfdsImpo
   for (const TfdsColumn& column : plan.observation) lines.push_back(describe_column(column, "observation"));
   for (const TfdsColumn& column : plan.action) lines.push_back(describe_column(column, "action"));
   if (plan.reward) lines.push_back(cat(plan.reward->path, ": ", plan.reward->type_text(), " -> reward"));
-  if (plan.is_last) {
-    lines.push_back(cat(plan.is_last->path, plan.is_terminal ? cat(", ", plan.is_terminal->path) : "",
-                        " -> terminated or truncated"));
+  std::vector<std::string> marks;
+  for (const auto* leaf : {&plan.is_first, &plan.is_last, &plan.is_terminal}) {
+    if (*leaf) marks.push_back((*leaf)->path);
   }
+  if (!marks.empty()) lines.push_back(cat(join(marks, ", "), " -> how the episode ended"));
   if (plan.task) lines.push_back(cat(plan.task->path, ": ", plan.task->type_text(), " -> task"));
   if (plan.success) lines.push_back(cat(plan.success->path, ": ", plan.success->type_text(), " -> success"));
   lines.insert(lines.end(), plan.unused.begin(), plan.unused.end());

@@ -1,0 +1,45 @@
+// Any bytes as a TFRecord file, compressed or not: records until the end, or DataError. What was read from an
+// uncompressed file stands in it at the offset that the reader says.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "episode/import/tfrecord.h"
+#include "gato/core/error.h"
+
+namespace {
+
+using namespace gato::episode;
+
+void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+void read_all(std::string_view file, TfRecordCompression compression) {
+  const TfRecordLimits limits{.max_record_bytes = 1 << 20,
+                              .inflate = {.max_ratio = 200, .ratio_slack = 1 << 16, .max_output = 1 << 24}};
+  try {
+    TfRecordReader reader = tfrecord_in_memory(file, "input", compression, limits);
+    std::string payload;
+    while (reader.next(payload)) {
+      require(payload.size() <= limits.max_record_bytes && reader.position() <= file.size());
+      if (compression == TfRecordCompression::kNone) {
+        require(file.substr(static_cast<size_t>(reader.offset()) + 12, payload.size()) == payload);
+      }
+    }
+  } catch (const gato::DataError&) {
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view file(reinterpret_cast<const char*>(data), size);
+  for (const auto compression : {TfRecordCompression::kAuto, TfRecordCompression::kNone, TfRecordCompression::kGzip,
+                                 TfRecordCompression::kZlib}) {
+    read_all(file, compression);
+  }
+  return 0;
+}
