@@ -10,6 +10,8 @@ namespace gato::cli {
 using Verb = std::function<int()>;
 
 Verb add_explain(CLI::App& app);
+Verb add_filter(CLI::App& app);
 Verb add_import(CLI::App& app);
+Verb add_statistics(CLI::App& app);
 
 }  // namespace gato::cli

@@ -7,6 +7,7 @@
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
 #include "gato/data/source.h"
+#include "gato/data/statistics.h"
 #include "gato/data/tokenize.h"
 #include "gato/env/collect.h"
 #include "gato/episode/inspect.h"
@@ -121,6 +122,7 @@ int tokenize(const TokenizeArguments& arguments) {
   parallel_for(static_cast<int64_t>(shards.size()), [&](int64_t i) {
     throw_if_stopped("tokenizing");
     done[static_cast<size_t>(i)] = data::tokenize_shard(shards[static_cast<size_t>(i)], text);
+    static_cast<void>(data::statistics_of(shards[static_cast<size_t>(i)]));
     progress.add();
   });
   progress.finish();
@@ -137,7 +139,8 @@ int tokenize(const TokenizeArguments& arguments) {
 
 Verb add_tokenize(CLI::App& app) {
   auto arguments = std::make_shared<TokenizeArguments>();
-  auto* verb = app.add_subcommand("tokenize", "Write the token columns of data sets with text (once per tokenizer)");
+  auto* verb = app.add_subcommand(
+      "tokenize", "Write the token columns of data sets with text (once per tokenizer), and statistics");
   verb->add_option("datasets", arguments->datasets, "Folders of shards")->required();
   verb->add_option("--tokenizer", arguments->tokenizer, "SentencePiece model file")
       ->required()
@@ -162,6 +165,9 @@ Verb add_inspect(CLI::App& app) {
     if (!verb->parsed()) return -1;
     for (const Path& path : shards_of(arguments->datasets)) {
       std::cout << episode::describe_shard(episode::ShardReader(path), arguments->options) << "\n";
+      for (const data::TaskStatistics& task : data::statistics_of(path).statistics.tasks) {
+        std::cout << data::describe_statistics(task) << "\n";
+      }
     }
     return static_cast<int>(kDone);
   };
@@ -214,9 +220,9 @@ int main(int argc, char** argv) {
   return run_program(
       argc, argv, "Makes, tokenizes, shows and checks data sets.", base_libraries(), [](CLI::App& app) -> Verb {
         app.require_subcommand(1);
-        const std::vector<Verb> verbs = {add_collect(app), add_train_tokenizer(app), add_tokenize(app),
-                                         add_inspect(app), add_verify(app),          add_check_numbers(app),
-                                         add_import(app),  add_explain(app)};
+        const std::vector<Verb> verbs = {
+            add_collect(app),       add_train_tokenizer(app), add_tokenize(app), add_inspect(app), add_verify(app),
+            add_check_numbers(app), add_import(app),          add_explain(app),  add_filter(app),  add_statistics(app)};
         return [verbs] {
           for (const Verb& verb : verbs) {
             const int code = verb();

@@ -1,6 +1,8 @@
 #include "gato/data/batch.h"
 
 #include <algorithm>
+#include <chrono>
+#include <numeric>
 
 #include "gato/core/error.h"
 #include "gato/core/random.h"
@@ -10,26 +12,87 @@ namespace gato::data {
 using tokenizer::PatchPosition;
 using tokenizer::TokenSequence;
 
-RowBuilder::RowBuilder(std::shared_ptr<const RowPlan> plan, bool draw_patch_positions)
-    : plan_(std::move(plan)), draw_patch_positions_(draw_patch_positions) {}
+RowBuilder::RowBuilder(std::shared_ptr<const RowPlan> plan, bool draw_patch_positions,
+                       std::shared_ptr<Quarantine> quarantine)
+    : plan_(std::move(plan)), draw_patch_positions_(draw_patch_positions), quarantine_(std::move(quarantine)) {}
 
 namespace {
 
-/// Appends one planned sequence to the row's stream, without loss on its first token.
-void append_sequence(const RowPlan& plan, int64_t row, const PlannedSequence& sequence, TokenSequence& stream) {
+using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+/// Seconds are measured on one row in this many: clocks cost as much as short windows.
+constexpr int64_t kTimedRows = 16;
+
+/// Calls visitor(window, is_prompt) for the windows of a sequence in the order in which they stand in it.
+template <class Visitor>
+void for_each_window(const PlannedSequence& sequence, const Visitor& visitor) {
+  if (sequence.has_prompt) visitor(sequence.prompt, true);
+  visitor(sequence.window, false);
+  for (const Window& window : sequence.group) visitor(window, false);
+}
+
+/// Appends one planned sequence to the row's stream, without loss on its first token. `at` tells which window is at
+/// work when it throws.
+void append_sequence(const RowPlan& plan, int64_t row, const PlannedSequence& sequence, TokenSequence& stream,
+                     StageSeconds* seconds, Window& at) {
   const Source& source = *plan.sources()[static_cast<size_t>(sequence.source)];
   const MixtureEntry& entry = plan.entry(row, sequence.source);
   const auto weight = static_cast<float>(plan.label_weight(row, sequence.source));
   const tokenizer::LossWeights weights{weight, weight * static_cast<float>(entry.observed_text_loss),
                                        weight * static_cast<float>(entry.observed_value_loss)};
   const auto begin = static_cast<size_t>(stream.size());
-  if (sequence.has_prompt) {
-    source.append(sequence.prompt, plan.config().prompt_loss ? weights : tokenizer::LossWeights{0, 0, 0}, stream);
-  }
-  source.append(sequence.window, weights, stream);
+  for_each_window(sequence, [&](const Window& window, bool is_prompt) {
+    const bool with_loss = !is_prompt || plan.config().prompt_loss;
+    at = window;
+    source.append(window, with_loss ? weights : tokenizer::LossWeights{0, 0, 0}, stream, seconds);
+  });
   GATO_CHECK(stream.size() - static_cast<int64_t>(begin) == sequence.tokens, "source ", source.id(), " planned ",
              sequence.tokens, " tokens and gave ", stream.size() - static_cast<int64_t>(begin));
   if (begin < stream.loss_weights.size()) stream.loss_weights[begin] = 0;
+}
+
+void append_padding(int64_t tokens, TokenSequence& stream) {
+  const auto size = static_cast<size_t>(stream.size() + tokens);
+  stream.ids.resize(size, tokenizer::kNoId);
+  stream.targets.resize(size, -1);
+  stream.loss_weights.resize(size, 0);
+  stream.kinds.resize(size, tokenizer::TokenKind::kPadding);
+  stream.is_action.resize(size, 0);
+  stream.local_positions.resize(size, static_cast<int16_t>(tokenizer::kNoPosition));
+}
+
+/// Takes back what was appended after `tokens` tokens and `patches` patches.
+void cut_back(size_t tokens, size_t patches, TokenSequence& stream) {
+  stream.ids.resize(tokens);
+  stream.targets.resize(tokens);
+  stream.loss_weights.resize(tokens);
+  stream.kinds.resize(tokens);
+  stream.is_action.resize(tokens);
+  stream.local_positions.resize(tokens);
+  stream.patches.resize(patches * static_cast<size_t>(tokenizer::kPatchBytes));
+  stream.patch_positions.resize(patches);
+}
+
+QuarantineEntry quarantine_entry(const Source& source, int64_t episode, int64_t row, const DataError& error) {
+  const Source::Place place = source.place(episode);
+  QuarantineEntry entry;
+  entry.source = source.id();
+  entry.shard = place.shard->reader->path().filename().string();
+  entry.fingerprint = place.shard->reader->fingerprint();
+  entry.episode = place.episode;
+  entry.row = row;
+  entry.message = error.what();
+  if (const auto* damage = dynamic_cast<const episode::DamageError*>(&error)) entry.offset = damage->offset();
+  try {
+    entry.id = source.episode_name(episode);
+  } catch (const DataError&) {
+    // The ids are damaged as well: the position in the index says which episode it is.
+  }
+  return entry;
 }
 
 template <class To, class From>
@@ -39,19 +102,73 @@ void extend(std::vector<To>& to, const std::vector<From>& from) {
 
 }  // namespace
 
-void RowBuilder::append_row(int64_t row, Batch& batch) const {
+/// False when padding took the sequence's place because of damage that was not on the list before: windows of the same
+/// episode may already stand in the row.
+bool RowBuilder::append_or_quarantine(int64_t row, const PlannedSequence& sequence, TokenSequence& stream,
+                                      StageSeconds* seconds) const {
+  const Source& source = *plan_->sources()[static_cast<size_t>(sequence.source)];
+  if (!quarantine_->empty()) {
+    bool held = false;
+    for_each_window(sequence, [&](const Window& window, bool) {
+      const Source::Place place = source.place(window.episode);
+      held = held || quarantine_->holds(place.shard->reader->fingerprint(), place.episode, row);
+    });
+    if (held) {
+      append_padding(sequence.tokens, stream);
+      return true;
+    }
+  }
+  const size_t tokens = stream.ids.size(), patches = stream.patch_positions.size();
+  Window at = sequence.window;
+  try {
+    append_sequence(*plan_, row, sequence, stream, seconds, at);
+    return true;
+  } catch (const DataError& error) {
+    quarantine_->add(quarantine_entry(source, at.episode, row, error));
+    cut_back(tokens, patches, stream);
+    append_padding(sequence.tokens, stream);
+    return false;
+  }
+}
+
+void RowBuilder::fill_stream(int64_t row, const PlannedRow& planned, Batch& batch, TokenSequence& stream,
+                             StageSeconds* seconds) const {
+  const size_t base = batch.ids.size();
+  for (bool whole = false; !whole;) {
+    whole = true;
+    stream.clear();
+    batch.sequence_starts.resize(base);
+    batch.sources.resize(base);
+    for (const PlannedSequence& sequence : planned.sequences) {
+      const auto start = static_cast<int32_t>(stream.size());
+      if (quarantine_ == nullptr) {
+        Window at;
+        append_sequence(*plan_, row, sequence, stream, seconds, at);
+      } else {
+        whole = append_or_quarantine(row, sequence, stream, seconds) && whole;
+      }
+      const auto end = base + static_cast<size_t>(stream.size());
+      const bool padded = stream.size() > start && stream.kinds.back() == tokenizer::TokenKind::kPadding;
+      batch.sequence_starts.resize(end, start);
+      batch.sources.resize(end, padded ? int16_t{-1} : static_cast<int16_t>(sequence.source));
+      if (padded)
+        std::iota(batch.sequence_starts.begin() + static_cast<int64_t>(base) + start, batch.sequence_starts.end(),
+                  start);
+    }
+  }
+}
+
+void RowBuilder::append_row(int64_t row, Batch& batch, StageSeconds* seconds) const {
   GATO_CHECK(row >= 0, "row ", row);
+  const auto begin = Clock::now();
   const auto block = plan_->block(row / kBlockRows);
+  const auto planned_at = Clock::now();
   const PlannedRow& planned = block->rows[static_cast<size_t>(row % kBlockRows)];
   const int64_t row_tokens = plan_->config().row_tokens;
   const auto base = static_cast<int64_t>(batch.ids.size());
-  TokenSequence stream;
-  for (const PlannedSequence& sequence : planned.sequences) {
-    const auto start = static_cast<int32_t>(stream.size());
-    append_sequence(*plan_, row, sequence, stream);
-    batch.sequence_starts.resize(static_cast<size_t>(base + stream.size()), start);
-    batch.sources.resize(static_cast<size_t>(base + stream.size()), static_cast<int16_t>(sequence.source));
-  }
+  thread_local TokenSequence stream;  // keeps its memory from row to row
+  StageSeconds work;
+  fill_stream(row, planned, batch, stream, seconds == nullptr ? nullptr : &work);
   GATO_CHECK(stream.size() <= row_tokens, "row ", row, " has ", stream.size(), " tokens");
 
   Rng rng(mix_seed(plan_->seed(), {8, static_cast<uint64_t>(row)}));
@@ -72,8 +189,10 @@ void RowBuilder::append_row(int64_t row, Batch& batch) const {
   extend(batch.ids, stream.ids);
   extend(batch.targets, stream.targets);
   extend(batch.loss_weights, stream.loss_weights);
-  for (const tokenizer::TokenKind kind : stream.kinds) batch.kinds.push_back(static_cast<uint8_t>(kind));
-  for (const int16_t position : stream.local_positions) batch.local_positions.push_back(position);
+  const auto* kinds = reinterpret_cast<const uint8_t*>(stream.kinds.data());
+  batch.kinds.insert(batch.kinds.end(), kinds, kinds + stream.kinds.size());
+  batch.local_positions.insert(batch.local_positions.end(), stream.local_positions.begin(),
+                               stream.local_positions.end());
   extend(batch.patches, stream.patches);
   for (int64_t t = stream.size(); t < row_tokens; ++t) batch.sequence_starts.push_back(static_cast<int32_t>(t));
   const auto end = static_cast<size_t>(base + row_tokens);
@@ -83,12 +202,17 @@ void RowBuilder::append_row(int64_t row, Batch& batch) const {
   batch.kinds.resize(end, static_cast<uint8_t>(tokenizer::TokenKind::kPadding));
   batch.local_positions.resize(end, tokenizer::kNoPosition);
   batch.sources.resize(end, -1);
-  batch.tokens += stream.size();
+  batch.tokens += stream.size() - std::count(stream.kinds.begin(), stream.kinds.end(), tokenizer::TokenKind::kPadding);
   batch.rows += 1;
   if (row % kBlockRows == 0) batch.dropped_tokens += block->dropped_tokens;
+  if (seconds == nullptr) return;
+  seconds->plan += seconds_between(begin, planned_at);
+  seconds->read += work.read;
+  seconds->decode += work.decode;
+  seconds->pack += std::max(0.0, seconds_between(planned_at, Clock::now()) - work.read - work.decode);
 }
 
-Batch RowBuilder::build(int64_t first_row, int64_t rows) const {
+Batch RowBuilder::build(int64_t first_row, int64_t rows, StageSeconds* seconds) const {
   Batch batch;
   batch.first_row = first_row;
   batch.row_tokens = plan_->config().row_tokens;
@@ -98,7 +222,22 @@ Batch RowBuilder::build(int64_t first_row, int64_t rows) const {
   batch.loss_weights.reserve(tokens);
   batch.kinds.reserve(tokens);
   batch.sources.reserve(tokens);
-  for (int64_t row = first_row; row < first_row + rows; ++row) append_row(row, batch);
+  StageSeconds timed;
+  double planning = 0;
+  const auto begin = Clock::now();
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    if (seconds != nullptr && (row == first_row || row % kBlockRows == 0)) {
+      const auto before = Clock::now();
+      static_cast<void>(plan_->block(row / kBlockRows));
+      planning += seconds_between(before, Clock::now());
+    }
+    const bool is_timed = seconds != nullptr && (row - first_row) % kTimedRows == 0;
+    append_row(row, batch, is_timed ? &timed : nullptr);
+  }
+  if (seconds != nullptr && timed.total() > 0) {
+    const double scale = (seconds_between(begin, Clock::now()) - planning) / timed.total();
+    seconds->add({timed.plan * scale + planning, timed.read * scale, timed.decode * scale, timed.pack * scale});
+  }
   return batch;
 }
 

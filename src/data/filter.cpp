@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "gato/core/error.h"
@@ -169,6 +170,22 @@ FilteredEpisodes filter_episodes(const FilterEntry& entry, const std::string& so
                           "; loosen it, or look at the table of `gato-data filter`"));
   }
   return filtered;
+}
+
+std::vector<FilterReport> filter_shards(const std::vector<Path>& shards, const std::vector<FilterEntry>& filters) {
+  std::map<std::pair<std::string, std::string>, std::vector<TaskShard>> sources;
+  for (const Path& path : shards) {
+    const auto reader = std::make_shared<const episode::ShardReader>(path);
+    for (size_t t = 0; t < reader->tasks().size(); ++t) {
+      sources[{reader->info().name, reader->tasks()[t].id}].push_back({reader, static_cast<int>(t)});
+    }
+  }
+  std::vector<FilterReport> reports;
+  for (const auto& [key, of_source] : sources) {
+    const FilterEntry* entry = filter_of(filters, key.second);
+    if (entry != nullptr) reports.push_back(filter_episodes(*entry, cat(key.first, ":", key.second), of_source).report);
+  }
+  return reports;
 }
 
 namespace {

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <exception>
@@ -8,6 +10,7 @@
 
 #include "gato/core/error.h"
 #include "gato/core/signals.h"
+#include "gato/core/text.h"
 #include "gato/data/batch.h"
 
 namespace gato::data {
@@ -20,28 +23,46 @@ struct Loader::State {
 
   std::mutex mutex;
   std::condition_variable changed;
-  std::map<int64_t, std::variant<Batch, std::exception_ptr>> ready;
+  struct Built {
+    std::variant<Batch, std::exception_ptr> result;
+    uint64_t quarantine_version = 0;  // Before it was built.
+  };
+  std::map<int64_t, Built> ready;
   int64_t next_to_build = 0, next_to_give = 0;
   bool stopping = false;
-  double seconds_waited = 0;
+  LoaderStages stages;
   std::vector<std::thread> threads;
+
+  [[nodiscard]] uint64_t quarantine_version() const {
+    return builder->quarantine() == nullptr ? 0 : builder->quarantine()->version();
+  }
+
+  [[nodiscard]] Built build(int64_t index, StageSeconds* seconds) const {
+    Built built;
+    built.quarantine_version = quarantine_version();
+    try {
+      const RowRange rows = rows_of_rank(first_row + index * batch_rows, batch_rows, rank, world);
+      built.result = builder->build(rows.first, rows.count, seconds);
+    } catch (...) {
+      built.result = std::current_exception();
+    }
+    return built;
+  }
 
   void work() {
     std::unique_lock lock(mutex);
     while (true) {
+      const auto begin = std::chrono::steady_clock::now();
       changed.wait(lock, [&] { return stopping || next_to_build < next_to_give + prefetch; });
+      stages.idle += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       if (stopping) return;
       const int64_t index = next_to_build++;
       lock.unlock();
-      std::variant<Batch, std::exception_ptr> result;
-      try {
-        const RowRange rows = rows_of_rank(first_row + index * batch_rows, batch_rows, rank, world);
-        result = builder->build(rows.first, rows.count);
-      } catch (...) {
-        result = std::current_exception();
-      }
+      StageSeconds seconds;
+      Built built = build(index, &seconds);
       lock.lock();
-      ready.emplace(index, std::move(result));
+      stages.work.add(seconds);
+      ready.emplace(index, std::move(built));
       changed.notify_all();
     }
   }
@@ -80,16 +101,48 @@ Batch Loader::next() {
   }
   auto node = state_->ready.extract(index);
   state_->next_to_give = index + 1;
-  state_->seconds_waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  state_->stages.waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   lock.unlock();
   state_->changed.notify_all();
-  if (auto* error = std::get_if<std::exception_ptr>(&node.mapped())) std::rethrow_exception(*error);
-  return std::move(std::get<Batch>(node.mapped()));
+  State::Built built = std::move(node.mapped());
+  // All batches before this one were given, so the list knows whatever they found; what a thread found while it was
+  // ahead holds for later rows only.
+  while (std::holds_alternative<Batch>(built.result) && built.quarantine_version != state_->quarantine_version()) {
+    built = state_->build(index, nullptr);
+  }
+  if (auto* error = std::get_if<std::exception_ptr>(&built.result)) std::rethrow_exception(*error);
+  return std::move(std::get<Batch>(built.result));
 }
 
-double Loader::seconds_waited() const {
+double Loader::seconds_waited() const { return stages().waited; }
+
+LoaderStages Loader::stages() const {
   const std::lock_guard lock(state_->mutex);
-  return state_->seconds_waited;
+  return state_->stages;
+}
+
+namespace {
+
+std::array<std::pair<const char*, double>, 4> named_stages(const StageSeconds& work) {
+  std::array<std::pair<const char*, double>, 4> stages = {
+      {{"plan", work.plan}, {"read", work.read}, {"decode", work.decode}, {"pack", work.pack}}};
+  std::stable_sort(stages.begin(), stages.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  return stages;
+}
+
+}  // namespace
+
+std::string LoaderStages::slowest() const {
+  return idle > work.total() ? "consumer" : named_stages(work).front().first;
+}
+
+std::string LoaderStages::text() const {
+  if (work.total() <= 0) return "";
+  std::vector<std::string> parts;
+  for (const auto& [name, seconds] : named_stages(work)) {
+    parts.push_back(cat(name, " ", format_fixed(100 * seconds / work.total(), 0), " %"));
+  }
+  return join(parts, ", ");
 }
 
 }  // namespace gato::data

@@ -14,6 +14,7 @@ namespace gato::data {
 namespace {
 
 constexpr int64_t kSmallestBudget = 3;
+constexpr size_t kLoggedEntries = 10;
 constexpr uint64_t kMaxListBytes = uint64_t{256} << 20;
 
 std::string line_of(const QuarantineEntry& entry) {
@@ -103,7 +104,8 @@ bool Quarantine::add(const QuarantineEntry& entry) {
   // On disk before any row does without the episode.
   if (!path_.empty()) append_line(path_, line_of(entry), true);
   version_.fetch_add(1, std::memory_order_acq_rel);
-  if (is_new) {
+  // One bad block of texts takes dozens of episodes with it: after some, the list tells enough.
+  if (is_new && (entries_.size() <= kLoggedEntries || entries_.size() % 100 == 0)) {
     log::warning("data", "episode ", entry.id, " of ", entry.source, " is left out from row ", entry.row,
                  " on: ", entry.message, " (", entries_.size(), " of at most ", budget_, " in ", place(), ")");
   }

@@ -225,6 +225,12 @@ void ColumnFile::read_block_crcs(uint64_t footer_offset) {
   std::memcpy(block_crcs_.data(), footer_.block_crcs().data(), footer_.block_crcs().size());
   verified_ = std::vector<std::atomic<uint64_t>>(num_blocks_ / 64 + 1);
   footer_.clear_block_crcs();
+  resident_.open(path_, map_.bytes().first(payload_bytes_), kBlockBytes);
+}
+
+void ColumnFile::pin(uint64_t offset, uint64_t size) const {
+  if (size == 0) return;
+  for (uint64_t block = offset / kBlockBytes; block <= (offset + size - 1) / kBlockBytes; ++block) resident_.pin(block);
 }
 
 std::optional<DamagedBlock> ColumnFile::check_block(uint64_t block) const {
@@ -232,13 +238,13 @@ std::optional<DamagedBlock> ColumnFile::check_block(uint64_t block) const {
   const uint64_t end = std::min(begin + kBlockBytes, payload_bytes_);
   const uint32_t actual = crc32c(map_.bytes().subspan(begin, end - begin));
   if (actual == block_crcs_[block]) return std::nullopt;
-  return DamagedBlock{begin, cat(path_.string(), ", offset ", begin, ": the block of ", end - begin,
-                                 " bytes that begins here is damaged (CRC-32C ", hex(actual), ", written as ",
-                                 hex(block_crcs_[block]), ")", kRemedy)};
+  const std::string problem = cat("the block of ", end - begin, " bytes that begins here is damaged (CRC-32C ",
+                                  hex(actual), ", written as ", hex(block_crcs_[block]), ")", kRemedy);
+  return DamagedBlock{begin, problem, DamageError(path_, begin, problem).what()};
 }
 
 void ColumnFile::verify_block(uint64_t block) const {
-  if (const auto damage = check_block(block)) throw DataError(damage->message);
+  if (const auto damage = check_block(block)) throw DamageError(path_, damage->offset, damage->problem);
   verified_[block / 64].fetch_or(uint64_t{1} << (block % 64), std::memory_order_relaxed);
 }
 
@@ -246,6 +252,7 @@ std::vector<DamagedBlock> ColumnFile::damaged_blocks() const {
   std::vector<DamagedBlock> damages;
   for (uint64_t block = 0; block < num_blocks_; ++block) {
     if (auto damage = check_block(block)) damages.push_back(std::move(*damage));
+    resident_.drop_if_untouched(block);
   }
   return damages;
 }

@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "episode/format.pb.h"
+#include "episode/resident_blocks.h"
 #include "gato/core/error.h"
 #include "gato/core/file.h"
+#include "gato/episode/shard.h"
 
 /// The container that shards and token columns share: docs/formats/shard.md. Header, columns, footer, trailer; a
 /// CRC-32C for every 64 KiB of header and columns in the footer.
@@ -32,7 +34,8 @@ enum class FileKind : uint32_t { kShard = 1, kTokenColumns = 2 };
 /// One damaged block.
 struct DamagedBlock {
   uint64_t offset;
-  std::string message;
+  std::string problem;
+  std::string message;  ///< File, offset and problem.
 };
 
 /// Writes a column file front to back; nothing appears under the final name before finish().
@@ -64,7 +67,8 @@ class ColumnFileWriter {
 };
 
 /// A mapped column file. Open reads header, footer and trailer only; a block is verified when it is first touched.
-/// Const and thread-safe. Every error is a DataError that names file and offset.
+/// Const and thread-safe. Every error is a DamageError,
+/// or an IoError when the system cannot read.
 class ColumnFile {
  public:
   ColumnFile(const Path& path, FileKind kind);
@@ -84,13 +88,21 @@ class ColumnFile {
     return map_.bytes().subspan(offset, size);
   }
 
+  /// Keeps the blocks of a range in memory, whatever the process's cap (gato/episode/resident.h).
+  void pin(uint64_t offset, uint64_t size) const;
+
+  /// Where verified bytes of this file stand in it.
+  [[nodiscard]] uint64_t offset_of(const void* bytes) const {
+    return static_cast<uint64_t>(static_cast<const std::byte*>(bytes) - map_.bytes().data());
+  }
+
   /// Reads every block again, whatever was verified before.
   [[nodiscard]] std::vector<DamagedBlock> damaged_blocks() const;
 
-  /// A DataError about `offset`.
+  /// A DamageError about `offset`.
   template <class... Args>
   [[noreturn]] void fail(uint64_t offset, const Args&... problem) const {
-    throw DataError(cat(path_.string(), ", offset ", offset, ": ", cat(problem...)));
+    throw DamageError(path_, offset, cat(problem...));
   }
 
  private:
@@ -101,6 +113,7 @@ class ColumnFile {
   [[nodiscard]] std::optional<DamagedBlock> check_block(uint64_t block) const;
 
   void touch(uint64_t block) const {
+    resident_.touch(block);
     const uint64_t bit = uint64_t{1} << (block % 64);
     if ((verified_[block / 64].load(std::memory_order_relaxed) & bit) == 0) verify_block(block);
   }
@@ -114,6 +127,7 @@ class ColumnFile {
   uint64_t num_blocks_ = 0;
   std::vector<uint32_t> block_crcs_;
   mutable std::vector<std::atomic<uint64_t>> verified_;
+  mutable ResidentBlocks resident_;
 };
 
 /// Checks that a column's sections lie inside the payload, are aligned and have the size that its rows say, and that
@@ -182,6 +196,12 @@ class VariableColumn {
     }
     if (ends[static_cast<size_t>(count)] > elements_) fail_table(first + count);
     return ends;
+  }
+
+  /// The elements of rows [first, first + count), back to back, whose table is `ends`.
+  [[nodiscard]] std::span<const T> elements(std::span<const uint64_t> ends) const {
+    const auto bytes = file_->bytes(data_ + ends.front() * sizeof(T), (ends.back() - ends.front()) * sizeof(T));
+    return {reinterpret_cast<const T*>(bytes.data()), static_cast<size_t>(ends.back() - ends.front())};
   }
 
   [[nodiscard]] std::span<const T> row(uint64_t index) const {

@@ -50,6 +50,7 @@ struct ShardReader::State {
 
   [[nodiscard]] const FieldColumn& column(int task, Group group, int field, Modality modality) const;
   [[nodiscard]] Column read_column(int task, Group group, int field, uint64_t first, uint64_t count) const;
+  [[nodiscard]] Image image(int task, Group group, int field, uint64_t step) const;
   [[nodiscard]] std::vector<Column> read_group(int task, Group group, uint64_t first, uint64_t count) const;
   [[nodiscard]] std::span<const uint16_t> discrete_rows(int task, Group group, int field, uint64_t first,
                                                         uint64_t count) const;
@@ -202,6 +203,7 @@ void ShardReader::State::check_index() {
   if (ids.num_rows() != index_column.num_rows()) {
     fail_footer(ids.num_rows(), " episode ids for ", index_column.num_rows(), " episodes");
   }
+  file.pin(index_column.offset_of(0), index_column.num_rows() * sizeof(EpisodeIndexEntry));
   index = index_column.rows(0, index_column.num_rows());
   std::vector<uint64_t> steps(tasks.size(), 0);
   for (size_t i = 0; i < index.size(); ++i) check_entry(index[i], i, steps);
@@ -294,15 +296,21 @@ Column ShardReader::State::read_column(int task, Group group, int field, uint64_
       for (uint64_t i = 0; i < count; ++i) to.text.emplace_back(blob(first + i));
       break;
     case Modality::kImage:
-      for (uint64_t i = 0; i < count; ++i) {
-        const std::string_view bytes = blob(first + i);
-        to.images.push_back(decode_image(
-            std::as_bytes(std::span<const char>(bytes)),
-            cat(file.path().string(), ", column '", column_name(spec, group, field_spec), "', step ", first + i)));
-      }
+      for (uint64_t i = 0; i < count; ++i) to.images.push_back(image(task, group, field, first + i));
       break;
   }
   return to;
+}
+
+Image ShardReader::State::image(int task, Group group, int field, uint64_t step) const {
+  const auto bytes = column(task, group, field, Modality::kImage).blobs.row(step);
+  try {
+    return decode_image(bytes, "");
+  } catch (const DataError& error) {
+    const TaskSpec& spec = tasks[static_cast<size_t>(task)];
+    const std::string name = column_name(spec, group, fields_of(spec, group)[static_cast<size_t>(field)]);
+    file.fail(file.offset_of(bytes.data()), "column '", name, "', step ", step, error.what());
+  }
 }
 
 std::vector<Column> ShardReader::State::read_group(int task, Group group, uint64_t first, uint64_t count) const {
@@ -382,6 +390,10 @@ std::string_view ShardReader::text(int task, Group group, int field, uint64_t st
 
 std::span<const std::byte> ShardReader::encoded_image(int task, Group group, int field, uint64_t step) const {
   return state_->column(task, group, field, Modality::kImage).blobs.row(step);
+}
+
+Image ShardReader::image(int task, Group group, int field, uint64_t step) const {
+  return state_->image(task, group, field, step);
 }
 
 bool ShardReader::has_labels(int task) const { return state_->columns.at(static_cast<size_t>(task)).has_label; }

@@ -110,6 +110,13 @@ std::span<const uint64_t> TokenColumnsReader::offsets(int task, Group group, int
   return state_->column(task, group, field).table(first_step, num_steps);
 }
 
+TokenColumnsReader::Run TokenColumnsReader::run(int task, Group group, int field, uint64_t first_step,
+                                                uint64_t num_steps) const {
+  const VariableColumn<uint32_t>& column = state_->column(task, group, field);
+  const auto ends = column.table(first_step, num_steps);
+  return {ends, column.elements(ends)};
+}
+
 std::span<const uint32_t> TokenColumnsReader::tokens(int task, Group group, int field, uint64_t step) const {
   return state_->column(task, group, field).row(step);
 }

@@ -42,12 +42,75 @@ int64_t group_tokens(const std::vector<FieldLayout>& fields, std::span<const Fie
   return tokens;
 }
 
-/// Room for the tokens of a step at the end of a sequence, taken at once; given back unless commit() is called.
+/// Tokens of one step of a field's values, as value_tokens.
+int64_t span_tokens(const FieldLayout& field, const FieldSpan& values, size_t step) {
+  if (field.modality == Modality::kText) {
+    return static_cast<int64_t>(values.text_ends[step + 1] - values.text_ends[step]);
+  }
+  return field.modality == Modality::kImage ? image_patches(values.images[step]) : field.elements;
+}
+
+void check_spans(const TaskLayout& layout, const std::vector<FieldLayout>& fields, std::span<const FieldSpan> values,
+                 int64_t steps) {
+  GATO_CHECK(values.size() == fields.size(), values.size(), " values for ", fields.size(), " fields");
+  for (const FieldLayout& field : fields) {
+    const FieldSpan& span = values[static_cast<size_t>(field.index)];
+    size_t found = 0, expected = static_cast<size_t>(steps);
+    switch (field.modality) {
+      case Modality::kContinuous:
+        found = span.continuous.size();
+        expected *= static_cast<size_t>(field.elements);
+        break;
+      case Modality::kDiscrete:
+        found = span.discrete.size();
+        expected *= static_cast<size_t>(field.elements);
+        break;
+      case Modality::kText:
+        found = span.text_ends.size();
+        expected += 1;
+        GATO_CHECK(found == expected && span.text.size() == span.text_ends.back() - span.text_ends.front(),
+                   "the ends do not belong to the tokens of field '", field.name, "'");
+        break;
+      case Modality::kImage:
+        found = span.images.size();
+        break;
+    }
+    GATO_CHECK(found == expected, "task '", layout.spec.id, "', field '", field.name, "': ", found, " values for ",
+               steps, " steps, expected ", expected);
+  }
+}
+
+/// The values of one step out of those of a window.
+void view_step(const std::vector<FieldLayout>& fields, std::span<const FieldSpan> values, size_t step,
+               std::span<FieldView> views) {
+  for (const FieldLayout& field : fields) {
+    const auto index = static_cast<size_t>(field.index), elements = static_cast<size_t>(field.elements);
+    const FieldSpan& from = values[index];
+    FieldView& to = views[index];
+    switch (field.modality) {
+      case Modality::kContinuous:
+        to.continuous = from.continuous.subspan(step * elements, elements);
+        break;
+      case Modality::kDiscrete:
+        to.discrete = from.discrete.subspan(step * elements, elements);
+        break;
+      case Modality::kText:
+        to.text = from.text.subspan(from.text_ends[step] - from.text_ends[0],
+                                    from.text_ends[step + 1] - from.text_ends[step]);
+        break;
+      case Modality::kImage:
+        to.image = &from.images[step];
+        break;
+    }
+  }
+}
+
+/// Room for the tokens of steps at the end of a sequence, taken at once; given back unless commit() is called.
 /// The new tokens are text without loss, position or action mark until written.
 class Room {
  public:
-  Room(TokenSequence& out, int64_t tokens, int64_t patches) : out_(out), begin_(out.ids.size()) {
-    patches_begin_ = out.patch_positions.size();
+  Room(TokenSequence& out, int64_t tokens, int64_t patches) : out_(out), begin_(out.ids.size()), at_(begin_) {
+    patches_begin_ = patches_at_ = out.patch_positions.size();
     resize(begin_ + static_cast<size_t>(tokens), patches_begin_ + static_cast<size_t>(patches));
   }
   Room(const Room&) = delete;
@@ -57,14 +120,19 @@ class Room {
   }
 
   void commit() { committed_ = true; }
-  [[nodiscard]] int32_t* ids() { return out_.ids.data() + begin_; }
-  [[nodiscard]] int32_t* targets() { return out_.targets.data() + begin_; }
-  [[nodiscard]] float* loss_weights() { return out_.loss_weights.data() + begin_; }
-  [[nodiscard]] TokenKind* kinds() { return out_.kinds.data() + begin_; }
-  [[nodiscard]] uint8_t* is_action() { return out_.is_action.data() + begin_; }
-  [[nodiscard]] int16_t* local_positions() { return out_.local_positions.data() + begin_; }
-  [[nodiscard]] uint8_t* patches() { return out_.patches.data() + patches_begin_ * static_cast<size_t>(kPatchBytes); }
-  [[nodiscard]] PatchPosition* patch_positions() { return out_.patch_positions.data() + patches_begin_; }
+  /// Goes on to the next step: the pointers below then begin behind what was written.
+  void advance(int64_t tokens, int64_t patches) {
+    at_ += static_cast<size_t>(tokens);
+    patches_at_ += static_cast<size_t>(patches);
+  }
+  [[nodiscard]] int32_t* ids() { return out_.ids.data() + at_; }
+  [[nodiscard]] int32_t* targets() { return out_.targets.data() + at_; }
+  [[nodiscard]] float* loss_weights() { return out_.loss_weights.data() + at_; }
+  [[nodiscard]] TokenKind* kinds() { return out_.kinds.data() + at_; }
+  [[nodiscard]] uint8_t* is_action() { return out_.is_action.data() + at_; }
+  [[nodiscard]] int16_t* local_positions() { return out_.local_positions.data() + at_; }
+  [[nodiscard]] uint8_t* patches() { return out_.patches.data() + patches_at_ * static_cast<size_t>(kPatchBytes); }
+  [[nodiscard]] PatchPosition* patch_positions() { return out_.patch_positions.data() + patches_at_; }
 
  private:
   void resize(size_t tokens, size_t patches) {
@@ -80,7 +148,7 @@ class Room {
   }
 
   TokenSequence& out_;
-  size_t begin_, patches_begin_;
+  size_t begin_, at_, patches_begin_, patches_at_;
   bool committed_ = false;
 };
 
@@ -223,10 +291,11 @@ float observed_weight(const LossWeights& weights, Modality modality) {
   return modality == Modality::kImage ? 0.0f : weights.observed_values;
 }
 
-/// Observation tokens: all but local positions and targets, which are set for the whole observation.
+/// Observation tokens: all but local positions and targets, which are set for the whole observation. Returns their
+/// number; `patch` counts those that are image patches.
 int64_t write_observation(const TaskLayout& layout, const ValueWriter& writer, std::span<const FieldView> values,
-                          const LossWeights& weights, Room& room) {
-  int64_t at = 0, patch = 0;
+                          const LossWeights& weights, Room& room, int64_t& patch) {
+  int64_t at = 0;
   for (const FieldLayout& field : layout.observation) {
     const FieldView& value = values[static_cast<size_t>(field.index)];
     int64_t count = 0;
@@ -248,9 +317,9 @@ int64_t write_observation(const TaskLayout& layout, const ValueWriter& writer, s
   return at;
 }
 
-/// Action tokens from token `at` of the room on.
-void write_action(const TaskLayout& layout, const ValueWriter& writer, const StepView& step, float weight, Room& room,
-                  int64_t at) {
+/// Action tokens from token `at` of the room on; returns where they end.
+int64_t write_action(const TaskLayout& layout, const ValueWriter& writer, const StepView& step, float weight,
+                     Room& room, int64_t at) {
   const int64_t begin = at;
   for (const FieldLayout& field : layout.action) {
     const auto index = static_cast<size_t>(field.index);
@@ -273,6 +342,7 @@ void write_action(const TaskLayout& layout, const ValueWriter& writer, const Ste
   }
   std::fill_n(room.is_action() + begin, at - begin, uint8_t{1});
   std::fill_n(room.loss_weights() + begin, at - begin, weight);
+  return at;
 }
 
 void write_separator(const Vocabulary& vocabulary, Room& room, int64_t at) {
@@ -287,6 +357,22 @@ std::string observed_lengths(const TaskLayout& layout, std::span<const FieldView
     parts.push_back(cat(field.name, ": ", value_tokens(field, values[static_cast<size_t>(field.index)])));
   }
   return join(parts, ", ");
+}
+
+[[noreturn]] void fail_long_observation(const TaskLayout& layout, std::span<const FieldView> values, int64_t tokens) {
+  throw DataError(cat("task '", layout.spec.id, "': an observation of ", tokens, " tokens (",
+                      observed_lengths(layout, values), "), at most ", kLocalPositions,
+                      " fit the table of local positions"));
+}
+
+/// The tokens of one step, for which there must be room; the room then goes on behind them.
+void write_step(const TaskLayout& layout, const Vocabulary& vocabulary, const ValueWriter& writer, const StepView& step,
+                bool with_action, const LossWeights& weights, Room& room) {
+  int64_t patches = 0;
+  int64_t at = write_observation(layout, writer, step.observation, weights, room, patches);
+  if (layout.has_separator) write_separator(vocabulary, room, at++);
+  if (with_action) at = write_action(layout, writer, step, weights.action, room, at);
+  room.advance(at, patches);
 }
 
 bool any_text(const std::vector<FieldLayout>& fields) {
@@ -355,18 +441,58 @@ void TaskTokenizer::append_group(const StepView& step, bool with_action, const L
              layout.action.size(), " action fields");
   int64_t patches = 0;
   const int64_t observed = group_tokens(layout.observation, step.observation, &patches);
-  if (observed > kLocalPositions) {
-    throw DataError(cat("task '", layout.spec.id, "': an observation of ", observed, " tokens (",
-                        observed_lengths(layout, step.observation), "), at most ", kLocalPositions,
-                        " fit the table of local positions"));
-  }
+  if (observed > kLocalPositions) fail_long_observation(layout, step.observation, observed);
   const int64_t acted = with_action ? group_tokens(layout.action, step.action, &patches) : 0;
   const int64_t separators = layout.has_separator ? 1 : 0;
   Room room(out, observed + separators + acted, patches);
   const ValueWriter writer(layout, vocabulary_, text_ == nullptr ? -1 : text_->end_id());
-  write_observation(layout, writer, step.observation, weights, room);
-  if (separators != 0) write_separator(vocabulary_, room, observed);
-  if (with_action) write_action(layout, writer, step, weights.action, room, observed + separators);
+  write_step(layout, vocabulary_, writer, step, with_action, weights, room);
+  room.commit();
+}
+
+namespace {
+
+int64_t count_spans(const std::vector<FieldLayout>& fields, std::span<const FieldSpan> values, size_t step,
+                    int64_t& patches) {
+  int64_t tokens = 0;
+  for (const FieldLayout& field : fields) {
+    const int64_t count = span_tokens(field, values[static_cast<size_t>(field.index)], step);
+    tokens += count + (field.ends_with_piece ? 1 : 0);
+    if (field.modality == Modality::kImage) patches += count;
+  }
+  return tokens;
+}
+
+}  // namespace
+
+void TaskTokenizer::append_steps(const WindowView& window, const LossWeights& weights, TokenSequence& out) const {
+  const TaskLayout& layout = *layout_;
+  GATO_CHECK(window.steps >= 0, window.steps, " steps");
+  check_spans(layout, layout.observation, window.observation, window.steps);
+  check_spans(layout, layout.action, window.action, window.steps);
+  if (!window.label.empty()) check_spans(layout, layout.action, window.label, window.steps);
+  std::vector<FieldView> views(window.observation.size() + window.action.size() + window.label.size());
+  const auto observation = std::span(views).first(window.observation.size());
+  const auto action = std::span(views).subspan(observation.size(), window.action.size());
+  const auto label = std::span(views).subspan(observation.size() + action.size());
+  int64_t tokens = 0, patches = 0;
+  const int64_t separators = layout.has_separator ? 1 : 0;
+  for (size_t step = 0; step < static_cast<size_t>(window.steps); ++step) {
+    const int64_t observed = count_spans(layout.observation, window.observation, step, patches);
+    if (observed > kLocalPositions) {
+      view_step(layout.observation, window.observation, step, observation);
+      fail_long_observation(layout, observation, observed);
+    }
+    tokens += observed + separators + count_spans(layout.action, window.action, step, patches);
+  }
+  Room room(out, tokens, patches);
+  const ValueWriter writer(layout, vocabulary_, text_ == nullptr ? -1 : text_->end_id());
+  for (size_t step = 0; step < static_cast<size_t>(window.steps); ++step) {
+    view_step(layout.observation, window.observation, step, observation);
+    view_step(layout.action, window.action, step, action);
+    if (!label.empty()) view_step(layout.action, window.label, step, label);
+    write_step(layout, vocabulary_, writer, {observation, action, label}, true, weights, room);
+  }
   room.commit();
 }
 

@@ -19,11 +19,12 @@ struct FilterEntry {
   /// over `window` consecutive episodes. Where E is positive the threshold is share x E, as printed. Where it is not, a
   /// share of it would ask for more than E, so it is measured from a base: threshold = base + share x (E - base), base
   /// being the random agent's return if the task has one below E, else the smallest mean over a window.
-  std::optional<double> min_return_share;
-  std::optional<int64_t> window;       ///< W; default min(1000, max(1, N / 10)) of N episodes.
+  std::optional<double> min_return_share = {};
+  std::optional<int64_t> window = {};  ///< W; default min(1000, max(1, N / 10)) of N episodes.
   bool success = false;                ///< Only episodes marked as successful.
-  std::optional<double> top_quantile;  ///< The best episodes: 0.1 keeps the tenth with the highest returns (and ties).
-  std::optional<double> min_return, max_return;  ///< Bounds of the return, both allowed values.
+  std::optional<double> top_quantile =
+      {};  ///< The best episodes: 0.1 keeps the tenth with the highest returns (and ties).
+  std::optional<double> min_return = {}, max_return = {};  ///< Bounds of the return, both allowed values.
   bool operator==(const FilterEntry&) const = default;
 };
 GATO_CONFIG(FilterEntry, GATO_FIELD(tasks, "Pattern of task ids; the last entry that matches a task holds for it."),
@@ -65,6 +66,10 @@ struct FilteredEpisodes {
 /// when the rule needs returns or successes that episodes do not have, and when no episode is left.
 [[nodiscard]] FilteredEpisodes filter_episodes(const FilterEntry& entry, const std::string& source,
                                                const std::vector<TaskShard>& shards);
+
+/// What the filters do to the sources in some shards; sources without a filter are left out. Reads indexes alone.
+[[nodiscard]] std::vector<FilterReport> filter_shards(const std::vector<Path>& shards,
+                                                      const std::vector<FilterEntry>& filters);
 
 /// Largest and smallest mean of `window` consecutive values (of all when there are fewer); at least one value.
 struct WindowMeans {

@@ -5,11 +5,25 @@
 #include <string>
 #include <vector>
 
+#include "gato/core/error.h"
 #include "gato/core/file.h"
 #include "gato/episode/episode.h"
 
 /// Shard files (`.gato`): docs/formats/shard.md.
 namespace gato::episode {
+
+/// A damaged place of a file: the message is "PATH, offset N: PROBLEM".
+class DamageError : public DataError {
+ public:
+  DamageError(const Path& path, uint64_t offset, const std::string& problem)
+      : DataError(cat(path.string(), ", offset ", offset, ": ", problem)), path_(path), offset_(offset) {}
+  [[nodiscard]] const Path& path() const { return path_; }
+  [[nodiscard]] uint64_t offset() const { return offset_; }
+
+ private:
+  Path path_;
+  uint64_t offset_;
+};
 
 /// What a data set says about itself in every shard's footer.
 struct DatasetInfo {
@@ -78,7 +92,8 @@ struct ColumnSize {
 enum class Group : uint8_t { kObservation = 0, kAction = 1, kLabel = 2 };
 
 /// Reads a shard of which any window of steps touches its own blocks only. Every 64 KiB block's CRC-32C is checked the
-/// first time it is touched. Const and thread-safe. A damaged block is a DataError naming file and offset.
+/// first time it is touched. Const and thread-safe. A damaged block is a DamageError. The mapped blocks count against
+/// the process's cap (gato/episode/resident.h). Spans and views stay valid as long as the reader.
 class ShardReader {
  public:
   /// Throws DataError for a file that is not a complete shard (truncated, unfinished, bad footer), IoError when
@@ -111,6 +126,8 @@ class ShardReader {
   /// The bytes of one step's text, or of its encoded image.
   [[nodiscard]] std::string_view text(int task, Group group, int field, uint64_t step) const;
   [[nodiscard]] std::span<const std::byte> encoded_image(int task, Group group, int field, uint64_t step) const;
+  /// One step's image; what the decoder refuses is a DamageError as well.
+  [[nodiscard]] Image image(int task, Group group, int field, uint64_t step) const;
   [[nodiscard]] bool has_labels(int task) const;
   [[nodiscard]] uint64_t num_steps(int task) const;                   ///< Over all its episodes.
   [[nodiscard]] const std::vector<ColumnSize>& column_sizes() const;  ///< In the order of the file.
@@ -168,6 +185,13 @@ class TokenColumnsReader {
   /// num_steps + 1 rising numbers, whose differences are the steps' token counts. Touches no token.
   [[nodiscard]] std::span<const uint64_t> offsets(int task, Group group, int field, uint64_t first_step,
                                                   uint64_t num_steps) const;
+  /// Tokens of a text field over consecutive steps, back to back; those of step i of the run are [ends[i] - ends[0],
+  /// ends[i + 1] - ends[0]).
+  struct Run {
+    std::span<const uint64_t> ends;  ///< num_steps + 1 rising numbers.
+    std::span<const uint32_t> tokens;
+  };
+  [[nodiscard]] Run run(int task, Group group, int field, uint64_t first_step, uint64_t num_steps) const;
   /// Tokens of one step's text field.
   [[nodiscard]] std::span<const uint32_t> tokens(int task, Group group, int field, uint64_t step) const;
   [[nodiscard]] std::vector<ShardDamage> verify() const;  ///< As ShardReader::verify.

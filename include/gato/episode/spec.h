@@ -74,4 +74,9 @@ void check_task_spec(const TaskSpec& spec);
 /// each group (paper section 2.1; design.md section 6).
 [[nodiscard]] std::vector<int> canonical_order(const std::vector<FieldSpec>& fields);
 
+/// What an agent that was trained on `trained` would find different in `environment`, one sentence each: fields that
+/// are missing, new or of another modality, shapes, numbers of values, bounds of actions. Empty: the agent's tokens
+/// mean the same. What only informs (descriptions, units, bounds of observations, scoring) is not compared.
+[[nodiscard]] std::vector<std::string> spec_differences(const TaskSpec& trained, const TaskSpec& environment);
+
 }  // namespace gato::episode
