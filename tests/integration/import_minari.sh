@@ -47,7 +47,7 @@ expect() {
   grep -q -e "$message" out.txt || fail "expected '$message', found: $(cat out.txt)"
 }
 expect "--bounds actions=LOW:HIGH" tiny/bare-v0 --out bare
-expect "no such field" tiny/bare-v0 --out bare --bounds action=-1:1
+expect "no such field" tiny/bare-v0 --out bare --bounds actions=-1:1 --bounds action=-1:1
 "$bin/gato-data" import minari tiny/bare-v0 --out bare --bounds actions=-5:5 >/dev/null
 expect "minari download tiny/none-v0" tiny/none-v0 --out none
 expect "no infos/won" tiny/bare-v0 --out won --bounds actions=-5:5 --success-key won

@@ -33,10 +33,28 @@ for size in 1000 2500 5600; do
 done
 
 # A writer that is silent does not keep a stop signal waiting; the same command then goes on.
-(cat example.stream | head -c 3000; sleep 60) | timeout -s TERM 2 "$bin/gato-data" import stream - --out stopped >/dev/null 2>&1 &&
-  fail "a stopped import said that it was done"
+mkfifo silent
+(head -c 3000 example.stream; sleep 10) >silent &
+writer=$!
+status=0
+timeout --preserve-status -s TERM 2 "$bin/gato-data" import stream - --out stopped <silent >/dev/null 2>stopped.txt || status=$?
+[ "$status" -eq 75 ] || fail "a stopped import ended with $status: $(cat stopped.txt)"
+kill "$writer" 2>/dev/null || true
 "$bin/gato-data" import stream - --out stopped <example.stream >/dev/null
 "$bin/gato-data" verify stopped
+
+# The same id twice is damage.
+cat >twice.py <<'PYTHON'
+import sys
+from gato_stream import StreamWriter, task, text
+with StreamWriter(sys.stdout.buffer, "mine/texts", [task("mine/texts", [], [text("text")], scoring="loss")]) as out:
+    for word in ("one", "two"):
+        out.episode(id="a", observation={}, action={"text": [word]})
+PYTHON
+PYTHONPATH="$GATO_SOURCE/tools/import" python3 twice.py >twice.stream
+if "$bin/gato-data" import stream twice.stream --out twice 2>twice.txt; then fail "an id occurred twice"; fi
+grep -q "'a'" twice.txt || fail "the id that occurs twice is not named: $(cat twice.txt)"
+"$bin/gato-data" import stream twice.stream --out once --drop-damaged | grep -q "episodes    1" || fail "not one episode left"
 
 # The table of docs/importing.md.
 tables="$GATO_SOURCE/tests/episode/fixtures/import/csv"

@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
-#include <unordered_set>
 #include <utility>
 
 #include "core/excerpt.h"
@@ -91,7 +90,7 @@ StreamHeader read_header(FrameReader& frames) {
   }
 }
 
-/// Frames as records: counts, unique ids, and an end that says the same.
+/// Frames as records: counted, with an end that says the same. (That ids are unique the driver sees to.)
 class StreamRecords : public RecordStream {
  public:
   StreamRecords(std::unique_ptr<FrameReader> frames, std::function<void()> finished)
@@ -170,10 +169,6 @@ class StreamRecords : public RecordStream {
     ++records_;
     ++episodes_;
     steps_ += head.num_steps;
-    if (!ids_.insert(head.id).second) {
-      record.parts.emplace_back(kProblemPart, cat("episode '", excerpt(head.id), "' occurs twice; ids must be unique"));
-      return true;
-    }
     record.parts.emplace_back("", std::move(frame));
     record.parts.emplace_back(kIdPart, std::move(head.id));
     return true;
@@ -209,7 +204,6 @@ class StreamRecords : public RecordStream {
   std::function<void()> finished_;
   uint64_t records_ = 0, episodes_ = 0, steps_ = 0, dropped_ = 0;
   bool counts_known_ = true;  ///< Whether every frame so far could be counted.
-  std::unordered_set<std::string> ids_;
 };
 
 int open_for_reading(const Path& path) {
