@@ -143,7 +143,7 @@ TEST(TfdsFixtureTest, RecordsAreWhatThePackageTfrecordReads) {
   const Json expected = parse_json(read_file(kFixtures / "expected.json"), "expected.json");
   size_t files = 0, features = 0;
   for (const auto& [name, records] : expected.items()) {
-    TfRecordReader reader = open_tfrecord(kFixtures / name, TfRecordCompression::kAuto);
+    TfRecordReader reader = open_tfrecord(kFixtures / name, Compression::kByMagic);
     std::string payload;
     for (const Json& record : records) {
       ASSERT_TRUE(reader.next(payload)) << name;
@@ -248,7 +248,7 @@ TEST(TfdsFixtureTest, PicturesAreKeptByteForByte) {
   const ShardReader shard(list_shards(folder / "out").at(0));
   const TaskSpec& task = shard.tasks()[0];
   TfRecordReader reader =
-      open_tfrecord(kFixtures / "robot_arm/1.0.0/robot_arm-train.tfrecord-00000-of-00002", TfRecordCompression::kNone);
+      open_tfrecord(kFixtures / "robot_arm/1.0.0/robot_arm-train.tfrecord-00000-of-00002", Compression::kNone);
   std::string payload;
   ASSERT_TRUE(reader.next(payload));
   const TfExample example = parse_tf_example(payload, "fixture");

@@ -17,15 +17,15 @@ void require(bool holds) {
   if (!holds) std::abort();
 }
 
-void read_all(std::string_view file, TfRecordCompression compression) {
+void read_all(std::string_view file, Compression compression) {
   const TfRecordLimits limits{.max_record_bytes = 1 << 20,
-                              .inflate = {.max_ratio = 200, .ratio_slack = 1 << 16, .max_output = 1 << 24}};
+                              .decompression = {.ratio = 200, .slack = 1 << 16, .most = 1 << 24}};
   try {
     TfRecordReader reader = tfrecord_in_memory(file, "input", compression, limits);
     std::string payload;
     while (reader.next(payload)) {
       require(payload.size() <= limits.max_record_bytes && reader.position() <= file.size());
-      if (compression == TfRecordCompression::kNone) {
+      if (compression == Compression::kNone) {
         require(file.substr(static_cast<size_t>(reader.offset()) + 12, payload.size()) == payload);
       }
     }
@@ -37,8 +37,7 @@ void read_all(std::string_view file, TfRecordCompression compression) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view file(reinterpret_cast<const char*>(data), size);
-  for (const auto compression : {TfRecordCompression::kAuto, TfRecordCompression::kNone, TfRecordCompression::kGzip,
-                                 TfRecordCompression::kZlib}) {
+  for (const auto compression : {Compression::kByMagic, Compression::kNone, Compression::kGzip, Compression::kZlib}) {
     read_all(file, compression);
   }
   return 0;

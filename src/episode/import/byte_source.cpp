@@ -101,6 +101,7 @@ class CompressedSource : public ByteSource {
 
  private:
   void check_ratio() const {
+    if (produced_ > limits_.most) fail(cat("it expands to more than ", limits_.most, " bytes"));
     if (produced_ <= limits_.slack || produced_ - limits_.slack <= consumed_ * limits_.ratio) return;
     fail(cat("it expands more than ", limits_.ratio,
              " times, as decompression bombs do; if it is meant to, import the decompressed file"));
@@ -114,14 +115,19 @@ class CompressedSource : public ByteSource {
   uint64_t consumed_ = 0, produced_ = 0;
 };
 
-class GzipSource final : public CompressedSource {
+/// gzip, or zlib's own format.
+class DeflateSource final : public CompressedSource {
  public:
-  GzipSource(RawBytes bytes, DecompressionLimits limits) : CompressedSource(std::move(bytes), limits, "gzip") {
-    if (inflateInit2(&stream_, MAX_WBITS + 16) != Z_OK) throw Error("zlib cannot be started: out of memory");
+  DeflateSource(RawBytes bytes, DecompressionLimits limits, bool gzip)
+      : CompressedSource(std::move(bytes), limits, gzip ? "gzip" : "zlib") {
+    // zlib's sign for gzip: 16 more.
+    if (inflateInit2(&stream_, MAX_WBITS + (gzip ? 16 : 0)) != Z_OK) {
+      throw Error("zlib cannot be started: out of memory");
+    }
   }
-  GzipSource(const GzipSource&) = delete;
-  GzipSource& operator=(const GzipSource&) = delete;
-  ~GzipSource() override { inflateEnd(&stream_); }
+  DeflateSource(const DeflateSource&) = delete;
+  DeflateSource& operator=(const DeflateSource&) = delete;
+  ~DeflateSource() override { inflateEnd(&stream_); }
 
  private:
   bool step(std::span<char> out, size_t& filled) override {
@@ -196,24 +202,38 @@ bool is_zstd(std::span<const std::byte> magic) {
   return (byte(0) & 0xf0u) == 0x50 && byte(1) == 0x2a && byte(2) == 0x4d && byte(3) == 0x18;
 }
 
-std::unique_ptr<ByteSource> open_by_magic(RawBytes bytes, DecompressionLimits limits) {
+Compression compression_by_magic(RawBytes& bytes) {
   std::array<std::byte, 4> magic{};
   const std::span<const std::byte> head(magic.data(), bytes.read(magic));
   bytes.rewind();
-  if (is_gzip(head)) return std::make_unique<GzipSource>(std::move(bytes), limits);
-  if (is_zstd(head)) return std::make_unique<ZstdSource>(std::move(bytes), limits);
+  if (is_gzip(head)) return Compression::kGzip;
+  return is_zstd(head) ? Compression::kZstd : Compression::kNone;
+}
+
+std::unique_ptr<ByteSource> open_as(RawBytes bytes, DecompressionLimits limits, Compression compression) {
+  if (compression == Compression::kByMagic) compression = compression_by_magic(bytes);
+  switch (compression) {
+    case Compression::kGzip:
+    case Compression::kZlib:
+      return std::make_unique<DeflateSource>(std::move(bytes), limits, compression == Compression::kGzip);
+    case Compression::kZstd:
+      return std::make_unique<ZstdSource>(std::move(bytes), limits);
+    case Compression::kByMagic:
+    case Compression::kNone:
+      break;
+  }
   return std::make_unique<PlainSource>(std::move(bytes));
 }
 
 }  // namespace
 
-std::unique_ptr<ByteSource> open_byte_source(const Path& path, DecompressionLimits limits) {
-  return open_by_magic(RawBytes(path), limits);
+std::unique_ptr<ByteSource> open_byte_source(const Path& path, DecompressionLimits limits, Compression compression) {
+  return open_as(RawBytes(path), limits, compression);
 }
 
 std::unique_ptr<ByteSource> open_byte_source(std::span<const std::byte> bytes, const std::string& origin,
-                                             DecompressionLimits limits) {
-  return open_by_magic(RawBytes(bytes, origin), limits);
+                                             DecompressionLimits limits, Compression compression) {
+  return open_as(RawBytes(bytes, origin), limits, compression);
 }
 
 }  // namespace gato::episode

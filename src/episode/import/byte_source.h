@@ -8,7 +8,7 @@
 
 namespace gato::episode {
 
-/// The content of a file front to back, decompressed where it is gzip or zstd. Used by one thread.
+/// The content of a file front to back, decompressed where it is gzip, zlib or zstd. Used by one thread.
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
@@ -24,14 +24,25 @@ class ByteSource {
 struct DecompressionLimits {
   uint64_t ratio = 200;                 ///< Bytes out per byte in ...
   uint64_t slack = uint64_t{64} << 20;  ///< ... beyond this many bytes out.
+  uint64_t most = uint64_t{1} << 40;    ///< Bytes out of one file.
   int zstd_window_log = 27;             ///< 128 MiB of memory.
 };
 
-/// Compression is seen by the first bytes, not by the name.
-[[nodiscard]] std::unique_ptr<ByteSource> open_byte_source(const Path& path, DecompressionLimits limits = {});
+enum class Compression {
+  kByMagic,  ///< gzip, zstd or none, by the first bytes.
+  kNone,
+  kGzip,
+  kZlib,
+  kZstd,
+};
+
+/// Compression is never seen by the name.
+[[nodiscard]] std::unique_ptr<ByteSource> open_byte_source(const Path& path, DecompressionLimits limits = {},
+                                                           Compression compression = Compression::kByMagic);
 
 /// The same over bytes in memory, which must outlive it; `origin` instead of a file name in messages.
 [[nodiscard]] std::unique_ptr<ByteSource> open_byte_source(std::span<const std::byte> bytes, const std::string& origin,
-                                                           DecompressionLimits limits = {});
+                                                           DecompressionLimits limits = {},
+                                                           Compression compression = Compression::kByMagic);
 
 }  // namespace gato::episode

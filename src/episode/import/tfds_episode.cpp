@@ -8,7 +8,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "episode/import/tfrecord_bytes.h"
+#include "episode/import/tfds_inflate.h"
 #include "gato/core/error.h"
 #include "gato/core/text.h"
 

@@ -20,11 +20,11 @@ constexpr size_t kLongestName = 200;
 constexpr size_t kLongestDescription = 400;
 constexpr char kIdPart[] = "id";  ///< The part of a RawRecord that carries the episode's id.
 
-TfRecordCompression compression_of(const std::string& name) {
-  if (name == "auto") return TfRecordCompression::kAuto;
-  if (name == "none") return TfRecordCompression::kNone;
-  if (name == "gzip") return TfRecordCompression::kGzip;
-  if (name == "zlib") return TfRecordCompression::kZlib;
+Compression compression_of(const std::string& name) {
+  if (name == "auto") return Compression::kByMagic;
+  if (name == "none") return Compression::kNone;
+  if (name == "gzip") return Compression::kGzip;
+  if (name == "zlib") return Compression::kZlib;
   throw ConfigError(cat("--compression ", name, ": must be auto, none, gzip or zlib"));
 }
 
@@ -43,7 +43,7 @@ std::string id_part(std::string_view name) {
 /// The records of one file; says at the end whether there were as many as there should be.
 class TfdsStream : public RecordStream {
  public:
-  TfdsStream(const TfdsFile& file, TfRecordCompression compression)
+  TfdsStream(const TfdsFile& file, Compression compression)
       : file_(file), reader_(open_tfrecord(file.path, compression)) {}
 
   bool next(RawRecord& record) override {
@@ -286,7 +286,7 @@ class TfdsFormat : public ForeignFormat {
   }
 
   TfdsImport options_;
-  TfRecordCompression compression_;
+  Compression compression_;
   Path folder_;
   TfdsInfo info_;
   std::vector<TfdsFile> files_;

@@ -1,7 +1,6 @@
 #include "episode/import/tfrecord.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "gato/core/error.h"
@@ -21,8 +20,6 @@ uint64_t little_endian(std::string_view bytes) {
   return value;
 }
 
-std::span<std::byte> writable(std::string& bytes) { return std::as_writable_bytes(std::span(bytes)); }
-
 /// Whether `bytes` begin with a record's length and its CRC.
 bool begins_with_record(std::string_view bytes) {
   return bytes.size() >= kHeaderBytes &&
@@ -30,26 +27,24 @@ bool begins_with_record(std::string_view bytes) {
 }
 
 /// By the first kHeaderBytes of a file of `size` bytes.
-TfRecordCompression detect(std::string_view head, const std::string& name) {
+Compression detect(std::string_view head, const std::string& name) {
   const auto byte = [&](size_t i) { return i < head.size() ? static_cast<unsigned char>(head[i]) : 0u; };
-  if (head.empty() || begins_with_record(head)) return TfRecordCompression::kNone;
-  if (byte(0) == 0x1f && byte(1) == 0x8b) return TfRecordCompression::kGzip;
+  if (head.empty() || begins_with_record(head)) return Compression::kNone;
+  if (byte(0) == 0x1f && byte(1) == 0x8b) return Compression::kGzip;
   // RFC 1950: method 8, a window of at most 32 KiB, and a check that makes the first two bytes a multiple of 31.
   if ((byte(0) & 0x0f) == 8 && byte(0) >> 4 <= 7 && (byte(0) << 8 | byte(1)) % 31 == 0) {
-    return TfRecordCompression::kZlib;
+    return Compression::kZlib;
   }
   throw DataError(cat(name,
                       ": begins with neither a TFRecord (the checksum of its length is wrong) nor gzip or zlib data; "
                       "it is damaged or not a TFRecord file"));
 }
 
-TfRecordReader make_reader(std::unique_ptr<ByteSource> source, const std::string& name, TfRecordCompression compression,
-                           const TfRecordLimits& limits) {
-  if (compression == TfRecordCompression::kGzip || compression == TfRecordCompression::kZlib) {
-    const auto format = compression == TfRecordCompression::kGzip ? DeflateFormat::kGzip : DeflateFormat::kZlib;
-    source = inflated_bytes(std::move(source), format, name, limits.inflate);
-  }
-  return {std::move(source), name, limits};
+/// The first bytes of a file as they are.
+std::string head_of(ByteSource& source) {
+  std::string head(kHeaderBytes, '\0');
+  head.resize(source.read(head));
+  return head;
 }
 
 }  // namespace
@@ -70,7 +65,7 @@ void TfRecordReader::fail(std::string_view problem) const {
 bool TfRecordReader::next(std::string& payload) {
   offset_ = next_offset_;
   std::string header(kHeaderBytes, '\0');
-  const size_t got = source_->read(writable(header));
+  const size_t got = source_->read(header);
   if (got == 0) return false;
   if (got < kHeaderBytes) fail(cat("the file ends inside its header, after ", got, " of ", kHeaderBytes, " bytes"));
   const uint64_t length = little_endian(std::string_view(header).substr(0, kLengthBytes));
@@ -85,37 +80,37 @@ bool TfRecordReader::next(std::string& payload) {
 }
 
 void TfRecordReader::read_payload(uint64_t length, std::string& payload) {
-  const std::optional<uint64_t> remaining = source_->remaining();
-  if (remaining && *remaining < length + kCrcBytes) {
-    fail(cat("it is ", length, " bytes long, but only ", *remaining, " bytes follow; the file is truncated"));
+  const uint64_t remaining = source_->remaining();  // The largest number where it is not known.
+  const bool known = remaining != UINT64_MAX;
+  const uint64_t size = length + kCrcBytes;
+  if (remaining < size) {
+    fail(cat("it is ", length, " bytes long, but only ", remaining, " bytes follow; the file is truncated"));
   }
   payload.clear();
-  while (payload.size() < length) {
+  while (payload.size() < size) {
     const size_t begin = payload.size();
-    const uint64_t step = remaining ? length : std::max<uint64_t>(kGrowth, begin);
-    payload.resize(static_cast<size_t>(std::min<uint64_t>(length, begin + step)));
-    if (source_->read(writable(payload).subspan(begin)) < payload.size() - begin) {
+    const uint64_t step = known ? size : std::max<uint64_t>(kGrowth, begin);
+    payload.resize(static_cast<size_t>(std::min<uint64_t>(size, begin + step)));
+    if (source_->read(std::span(payload).subspan(begin)) < payload.size() - begin) {
       fail(cat("the file ends inside its ", length, " bytes; it is truncated"));
     }
   }
-  std::string footer(kCrcBytes, '\0');
-  if (source_->read(writable(footer)) < kCrcBytes) fail("the file ends before its checksum; it is truncated");
-  if (masked_crc32c(payload) != little_endian(footer)) fail("its checksum is wrong, its content is damaged");
+  const uint64_t checksum = little_endian(std::string_view(payload).substr(static_cast<size_t>(length)));
+  payload.resize(static_cast<size_t>(length));
+  if (masked_crc32c(payload) != checksum) fail("its checksum is wrong, its content is damaged");
 }
 
-TfRecordReader open_tfrecord(const Path& path, TfRecordCompression compression, TfRecordLimits limits) {
-  if (compression == TfRecordCompression::kAuto) {
-    std::string head(kHeaderBytes, '\0');
-    head.resize(file_bytes(path)->read(writable(head)));
-    compression = detect(head, path.string());
+TfRecordReader open_tfrecord(const Path& path, Compression compression, const TfRecordLimits& limits) {
+  if (compression == Compression::kByMagic) {
+    compression = detect(head_of(*open_byte_source(path, {}, Compression::kNone)), path.string());
   }
-  return make_reader(file_bytes(path), path.string(), compression, limits);
+  return {open_byte_source(path, limits.decompression, compression), path.string(), limits};
 }
 
-TfRecordReader tfrecord_in_memory(std::string_view bytes, const std::string& name, TfRecordCompression compression,
-                                  TfRecordLimits limits) {
-  if (compression == TfRecordCompression::kAuto) compression = detect(bytes.substr(0, kHeaderBytes), name);
-  return make_reader(memory_bytes(bytes), name, compression, limits);
+TfRecordReader tfrecord_in_memory(std::string_view bytes, const std::string& name, Compression compression,
+                                  const TfRecordLimits& limits) {
+  if (compression == Compression::kByMagic) compression = detect(bytes.substr(0, kHeaderBytes), name);
+  return {open_byte_source(std::as_bytes(std::span(bytes)), name, limits.decompression, compression), name, limits};
 }
 
 }  // namespace gato::episode

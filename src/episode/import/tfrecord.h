@@ -2,8 +2,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
-#include "episode/import/tfrecord_bytes.h"
+#include "episode/import/byte_source.h"
 #include "gato/core/file.h"
 
 /// TFRecord files: 8 bytes of little-endian length, 4 bytes of its masked CRC-32C, the payload, 4 bytes of the
@@ -14,16 +15,9 @@ namespace gato::episode {
 /// The CRC-32C as TFRecord files store it.
 [[nodiscard]] uint32_t masked_crc32c(std::string_view bytes);
 
-enum class TfRecordCompression {
-  kAuto,  ///< By the first bytes.
-  kNone,
-  kGzip,
-  kZlib,
-};
-
 struct TfRecordLimits {
   uint64_t max_record_bytes = uint64_t{256} << 20;
-  InflateLimits inflate;
+  DecompressionLimits decompression;
 };
 
 /// Reads the records of one file in order, checking both CRCs of each. Used by one thread. Takes memory for a payload
@@ -39,7 +33,7 @@ class TfRecordReader {
 
   [[nodiscard]] int64_t count() const { return count_; }     ///< Records read so far.
   [[nodiscard]] uint64_t offset() const { return offset_; }  ///< Of the last record's header, uncompressed.
-  [[nodiscard]] uint64_t position() const { return source_->consumed(); }  ///< Bytes of the file read so far.
+  [[nodiscard]] uint64_t position() const { return source_->position(); }  ///< Bytes of the file read so far.
 
  private:
   [[noreturn]] void fail(std::string_view problem) const;
@@ -52,13 +46,15 @@ class TfRecordReader {
   uint64_t offset_ = 0, next_offset_ = 0;
 };
 
-/// The records of a file that may be compressed. Throws IoError when it cannot be read, DataError when it is asked to
-/// find the compression and the file begins with neither a record nor gzip or zlib data.
-[[nodiscard]] TfRecordReader open_tfrecord(const Path& path, TfRecordCompression compression,
-                                           TfRecordLimits limits = {});
+/// The records of a file that may be compressed by gzip or zlib. `compression` kByMagic finds that out: by the first
+/// record's checksum before anything else, for a length can look like the magic of gzip. Throws IoError when the file
+/// cannot be read, DataError when it begins with neither a record nor gzip or zlib data.
+[[nodiscard]] TfRecordReader open_tfrecord(const Path& path, Compression compression = Compression::kByMagic,
+                                           const TfRecordLimits& limits = {});
 
 /// The same for bytes in memory, which must stay there; `name` is for messages.
 [[nodiscard]] TfRecordReader tfrecord_in_memory(std::string_view bytes, const std::string& name,
-                                                TfRecordCompression compression, TfRecordLimits limits = {});
+                                                Compression compression = Compression::kByMagic,
+                                                const TfRecordLimits& limits = {});
 
 }  // namespace gato::episode
