@@ -23,6 +23,7 @@ std::vector<ImportCommand> import_commands() {
       stream_import(),
       csv_import(),
       minari_import(),
+      d4rl_import(),
   };
 }
 

@@ -49,5 +49,6 @@ ImportCommand stream_import();
 ImportCommand tfds_import();
 ImportCommand csv_import();
 ImportCommand minari_import();
+ImportCommand d4rl_import();
 
 }  // namespace gato::cli

@@ -178,10 +178,12 @@ def _encode_numbers(field, values, steps):
     else:
         numbers = _flat(values)
         count = len(numbers)
-        for number in numbers:
-            if not 0 <= number < field["num_values"] or number != int(number):
-                raise ValueError("value %r is outside [0, %d)" % (number, field["num_values"]))
-        out = _bytes(2, b"".join([_VARINTS[int(number)] for number in numbers]))
+        if count and not (0 <= min(numbers) and max(numbers) < field["num_values"]):
+            raise ValueError("value %r or %r is outside [0, %d)" % (min(numbers), max(numbers), field["num_values"]))
+        try:
+            out = _bytes(2, b"".join(map(_VARINTS.__getitem__, numbers)))
+        except TypeError:
+            raise ValueError("discrete values must be whole numbers of type int") from None
     if count != steps * elements:
         raise ValueError("%d values for %d steps of %d elements" % (count, steps, elements))
     return out

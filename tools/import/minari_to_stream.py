@@ -17,9 +17,9 @@ from pathlib import Path
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import gato_stream
 from gato_stream import StreamWriter
+from import_common import UserError, add_bounds_option, ask_for_bounds, legal, parse_bounds, run, show_mapping
 
 try:
-    import gymnasium as gym
     import minari
     import numpy as np
     from gymnasium import spaces
@@ -29,10 +29,6 @@ except ImportError as error:
     sys.exit("minari_to_stream: %s; run tools/setup --import, and this program by .deps/import/bin/python" % error)
 
 MAX_DISCRETE = 1024
-
-
-class UserError(Exception):
-    """Something the user must know; the text says what to do."""
 
 
 # ------------------------------------------------------------------------------------------------------------- metadata
@@ -83,13 +79,6 @@ class Leaf:
         return "/".join((self.group,) + self.path)
 
 
-def legal(text):
-    """`text` with every character that a name cannot have as _."""
-    parts = ["".join(c if c.isascii() and (c.isalnum() or c in "_-.+:") else "_" for c in part)
-             for part in text.split("/")]
-    return "/".join("_" if part in ("", ".", "..") else part for part in parts)[:250]
-
-
 def find_leaves(group, space, path=()):
     if isinstance(space, spaces.Dict):
         return [leaf for key, part in space.spaces.items() for leaf in find_leaves(group, part, path + (key,))]
@@ -118,9 +107,7 @@ def bounds_of(leaf, arguments):
         return low, high
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         if leaf.group == "actions":
-            raise UserError(
-                "%s: its space is without finite bounds, and bounds of actions are never guessed: an action is learnt as one "
-                "of 1024 bins between them. Say --bounds %s=LOW:HIGH" % (leaf.title(), leaf.title()))
+            raise ask_for_bounds(leaf.title())
         return None, None
     low, high = space.low.astype("f4").reshape(-1), space.high.astype("f4").reshape(-1)
     same = (low == low[0]).all() and (high == high[0]).all()
@@ -382,26 +369,11 @@ def general_mapping(metadata, arguments, references):
             "storage: %s, written by Minari %s" % (metadata["data_format"], metadata.get("minari_version", "(unknown)"))]
 
 
-def parse_bounds(texts):
-    bounds = {}
-    for text in texts:
-        name, separator, numbers = text.rpartition("=")
-        try:
-            low, high = (float(number) for number in numbers.split(":"))
-        except ValueError:
-            separator = ""
-        if not separator or not low < high:
-            raise UserError("--bounds %s: expected FIELD=LOW:HIGH with LOW below HIGH, such as actions=-1:1" % text)
-        bounds[name] = (low, high)
-    return bounds
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("source", help="id or folder of a data set")
     parser.add_argument("--task", help="task id; default: minari/ and the data set's id")
-    parser.add_argument("--bounds", action="append", default=[], metavar="FIELD=LOW:HIGH",
-                        help="bounds of a field, such as actions=-1:1; repeatable")
+    add_bounds_option(parser)
     parser.add_argument("--ignore", action="append", default=[], metavar="FIELD",
                         help="leave a field out, such as observations/goal; repeatable")
     parser.add_argument("--success-key", help="the entry of the infos that says success, such as success")
@@ -422,8 +394,7 @@ def main():
     leaves, mapping = make_fields(metadata, arguments)
     name, task, references = make_task(metadata, leaves, arguments)
     mapping += general_mapping(metadata, arguments, references)
-    if not arguments.quiet:
-        sys.stderr.write("".join("mapping: %s\n" % line for line in mapping))
+    show_mapping(mapping, arguments)
     storage = open_storage(folder, metadata["data_format"])
     with StreamWriter(sys.stdout.buffer, "minari/" + name, [task], description=task["description"],
                       created_by="minari_to_stream.py, Minari %s" % minari.__version__, mapping=mapping) as out:
@@ -432,17 +403,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BrokenPipeError:  # The importer has what it wanted, or says itself why not.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except UserError as error:
-        sys.stderr.write("minari_to_stream: %s\n" % error)
-        sys.exit(2)
-    except KeyError as error:
-        sys.exit("minari_to_stream: %s: not in the data set, though its spaces say so; is it damaged?" % error)
-    except (ValueError, OSError) as error:
-        sys.exit("minari_to_stream: %s" % error)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main, "minari_to_stream")

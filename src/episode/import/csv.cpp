@@ -23,13 +23,16 @@ namespace {
 constexpr size_t kMaxEpisodeBytes = size_t{256} << 20;
 constexpr uint64_t kMaxImageBytes = uint64_t{64} << 20;
 
-/// Names of a record's parts: the rows, each behind its line's number and size, and the table's number.
+/// A record's parts: the rows, each behind its line's number and size, then the table's number.
 constexpr std::string_view kTablePart = "table";
 
 std::unique_ptr<CsvRows> open_table(const Path& file) {
   const std::string name = file.string();
   const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) throw IoError(cat(name, ": cannot be opened: ", std::strerror(errno)), errno);
+  if (descriptor < 0) {
+    const int error = errno;
+    throw IoError(cat(name, ": cannot be opened: ", std::strerror(error)), error);
+  }
   return std::make_unique<CsvRows>(unpacked_input(descriptor_input(descriptor, true, name), name), name);
 }
 

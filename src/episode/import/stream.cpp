@@ -109,9 +109,9 @@ class StreamRecords : public RecordStream {
       }
       switch (view.kind) {
         case FrameKind::kEpisode:
-          return take_episode(view, std::move(frame), record);
+          return take_episode(view, frame, record);
         case FrameKind::kDropped:
-          return take_note(view, std::move(frame), record);
+          return take_note(view, frame, record);
         case FrameKind::kHeader:
           throw DataError(cat(record.origin, ": a second header; a stream has one, at its beginning"));
         case FrameKind::kEnd:
@@ -145,7 +145,7 @@ class StreamRecords : public RecordStream {
   }
 
   /// What the writer left out is better known by its name there than by its place in the stream.
-  bool take_note(const FrameView& view, std::string frame, RawRecord& record) {
+  bool take_note(const FrameView& view, std::string& frame, RawRecord& record) {
     ++dropped_;
     try {
       const auto note = parse_message<stream::Dropped>(view.content, kMaxNoteBytes, "a note");
@@ -158,7 +158,8 @@ class StreamRecords : public RecordStream {
     return true;
   }
 
-  bool take_episode(const FrameView& view, std::string frame, RawRecord& record) {
+  /// `frame` is moved into the record last, since `view` points into it.
+  bool take_episode(const FrameView& view, std::string& frame, RawRecord& record) {
     EpisodeHead head;
     try {
       head = read_episode_head(view.content);
@@ -209,10 +210,10 @@ class StreamRecords : public RecordStream {
 int open_for_reading(const Path& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) {
-    throw IoError(cat(path.string(), ": cannot be opened: ", std::strerror(errno),
-                      "; give an episode stream, or - for "
-                      "standard input"),
-                  errno);
+    const int error = errno;
+    throw IoError(cat(path.string(), ": cannot be opened: ", std::strerror(error),
+                      "; give an episode stream, or - for standard input"),
+                  error);
   }
   return descriptor;
 }
