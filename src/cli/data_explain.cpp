@@ -3,13 +3,16 @@
 #include <charconv>
 #include <cstdlib>
 #include <iostream>
+#include <limits>
 #include <memory>
+#include <optional>
 
 #include "data_verbs.h"
 #include "gato/core/config.h"
 #include "gato/core/error.h"
 #include "gato/data/explain.h"
 #include "gato/data/open.h"
+#include "gato/run/run_folder.h"
 #include "program.h"
 
 namespace gato::cli {
@@ -64,7 +67,16 @@ RowSettings read_settings(const Arguments& arguments) {
 
 int explain(const Arguments& arguments) {
   const RowSettings settings = read_settings(arguments);
-  const data::OpenedData opened = data::open_data(settings.data, settings.tokenizer, settings.seed);
+  data::OpenOptions open;
+  open.seed = settings.seed;
+  std::optional<data::ScheduleRecord> recorded;
+  const run::RunFolder folder(arguments.run.empty() ? "." : arguments.run);
+  if (const auto schedule = arguments.run.empty() ? std::nullopt : folder.read_schedule()) {
+    recorded = data::parse_schedule_record(*schedule, folder.schedule_path().string());
+    open.recorded = &*recorded;
+    open.consumed_rows = std::numeric_limits<int64_t>::max();
+  }
+  const data::OpenedData opened = data::open_data(settings.data, settings.tokenizer, open);
   const auto& plan = arguments.validation ? opened.validation_plan : opened.plan;
   if (!plan) throw ConfigError("no episodes are held out for validation (data.validation_share)");
   const data::RowBuilder builder(plan, !arguments.validation);

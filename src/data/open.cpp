@@ -1,30 +1,47 @@
 #include "gato/data/open.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "gato/core/error.h"
 
 namespace gato::data {
+namespace {
 
-OpenedData open_data(const DataConfig& config, const tokenizer::TokenizerConfig& tokens, uint64_t seed) {
-  static_cast<void>(find_shards(config));  // missing data is told before a missing tokenizer, which is made from it
-  OpenedData opened;
-  if (!tokens.model.empty()) {
-    if (!std::filesystem::exists(tokens.model)) {
-      throw ConfigError(cat("tokenizer.model: ", tokens.model,
-                            " does not exist; make it with `gato-data train-tokenizer --out ", tokens.model,
-                            " DATASET ...`"));
-    }
-    opened.text = std::make_shared<const tokenizer::TextTokenizer>(tokenizer::TextTokenizer::load(tokens.model));
+std::shared_ptr<const tokenizer::TextTokenizer> load_text(const tokenizer::TokenizerConfig& tokens) {
+  if (tokens.model.empty()) return nullptr;
+  if (!std::filesystem::exists(tokens.model)) {
+    throw ConfigError(cat("tokenizer.model: ", tokens.model,
+                          " does not exist; make it with `gato-data train-tokenizer --out ", tokens.model,
+                          " DATASET ...`"));
   }
+  return std::make_shared<const tokenizer::TextTokenizer>(tokenizer::TextTokenizer::load(tokens.model));
+}
+
+bool any_source(const std::vector<PhaseSources>& phases) {
+  return std::any_of(phases.begin(), phases.end(), [](const PhaseSources& phase) { return !phase.sources.empty(); });
+}
+
+}  // namespace
+
+OpenedData open_data(const DataConfig& config, const tokenizer::TokenizerConfig& tokens, const OpenOptions& options) {
+  // Missing data is told before a missing tokenizer, which is made from it.
+  static_cast<void>(find_shards(config));
+  OpenedData opened;
+  opened.text = load_text(tokens);
   const int64_t text_size = opened.text ? opened.text->size() : tokenizer::kNumBins;  // room for discrete ids
   opened.vocabulary = tokenizer::Vocabulary(text_size, tokens.private_discrete);
-  const tokenizer::TextTokenizer* text = opened.text.get();
-  opened.training = open_sources(config, *opened.vocabulary, text, Split::kTraining);
-  opened.validation = open_sources(config, *opened.vocabulary, text, Split::kValidation);
-  opened.plan = std::make_shared<const RowPlan>(config, opened.training, seed);
-  if (!opened.validation.empty())
-    opened.validation_plan = std::make_shared<const RowPlan>(config, opened.validation, seed, true);
+  const auto open = [&](Split split) {
+    return open_phases(config, *opened.vocabulary, opened.text.get(), split, options.recorded, options.consumed_rows);
+  };
+  OpenedPhases training = open(Split::kTraining);
+  OpenedPhases validation = open(Split::kValidation);
+  opened.plan = std::make_shared<const RowPlan>(config, std::move(training.phases), options.seed);
+  opened.record = std::move(training.record);
+  opened.notes = std::move(training.notes);
+  if (any_source(validation.phases)) {
+    opened.validation_plan = std::make_shared<const RowPlan>(config, std::move(validation.phases), options.seed, true);
+  }
   return opened;
 }
 

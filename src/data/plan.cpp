@@ -121,6 +121,7 @@ BlockPointer RowPlan::block(int64_t index) const {
 }
 
 bool RowPlan::has_rows(int64_t row) const { return state_->phase_of_row(row).items != nullptr; }
+int64_t RowPlan::first_row_of_phase(int64_t row) const { return state_->phase_of_row(row).first_block * kBlockRows; }
 const std::vector<std::shared_ptr<const Source>>& RowPlan::sources() const { return state_->sources; }
 const DataConfig& RowPlan::config() const { return state_->config; }
 uint64_t RowPlan::seed() const { return state_->seed; }

@@ -263,9 +263,11 @@ std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, const episode
   GATO_CHECK(slots >= 1 && options.temperature > 0 && options.top_p > 0 && options.max_text_tokens >= 1,
              "policy options");
   if (const episode::TaskSpec* trained = agent.trained_task(task.id)) {
-    if (trained->observation != task.observation || trained->action != task.action) {
-      throw ConfigError(cat("task ", task.id, " has other fields than when ", agent.path().string(),
-                            " was trained; record its demonstrations again and train anew"));
+    const std::vector<std::string> differences = episode::spec_differences(*trained, task);
+    if (!differences.empty()) {
+      throw ConfigError(cat(
+          "task ", task.id, " is not what ", agent.path().string(), " was trained on: ", join(differences, "; "),
+          ". Evaluate with the environment that made the data, or record ", "its demonstrations again and train anew"));
     }
   }
   return std::make_unique<ModelPolicy>(agent, task, slots, options);

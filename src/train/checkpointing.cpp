@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "gato/checkpoint/safetensors.h"
 #include "gato/core/json.h"
 #include "gato/core/json_fields.h"
 #include "gato/core/log.h"
 #include "gato/core/version.h"
+#include "gato/data/statistics.h"
 
 namespace gato::train {
 
@@ -153,14 +155,21 @@ std::vector<std::shared_ptr<const Source>> documents_of(const std::vector<std::s
   return documents;
 }
 
+std::vector<Path> shards_of(const std::vector<std::shared_ptr<const Source>>& sources) {
+  std::set<Path> shards;
+  for (const auto& source : sources) {
+    for (int64_t s = 0; s < source->num_shards(); ++s) shards.insert(source->shard(s).reader->path());
+  }
+  return {shards.begin(), shards.end()};
+}
+
 }  // namespace
 
-StaticFiles make_static_files(const TrainingConfig& config, const std::string& tokenizer_model,
-                              const std::vector<std::shared_ptr<const Source>>& training,
-                              const std::vector<std::shared_ptr<const Source>>& validation, const Path& scratch) {
+StaticFiles make_static_files(const TrainingConfig& config, const data::OpenedData& data, const Path& scratch) {
   make_folders(scratch);
   StaticFiles files;
-  const auto tasks = one_per_task(training);
+  const auto tasks = one_per_task(data.plan->sources());
+  const auto validation = data.validation_plan ? data.validation_plan->sources() : decltype(tasks){};
   files.files["demonstrations.gato"] = demonstrations(tasks, config.train.demonstration_steps, scratch);
   auto heldout = documents_of(one_per_task(validation));
   // The unigram model that a loss is compared with comes from the training side.
@@ -172,7 +181,9 @@ StaticFiles make_static_files(const TrainingConfig& config, const std::string& t
     files.files["heldout.gato"] = heldout_documents(heldout, config.train.heldout_tokens, scratch);
     files.files["unigram.safetensors"] = unigram_counts(documents_of(tasks));
   }
-  if (!tokenizer_model.empty()) files.files["tokenizer.model"] = tokenizer_model;
+  if (data.text) files.files["tokenizer.model"] = data.text->model_bytes();
+  files.files["value_statistics.json"] =
+      data::statistics_json(data::statistics_of_shards(shards_of(data.plan->sources())));
   std::error_code ignored;
   std::filesystem::remove(scratch, ignored);
   return files;

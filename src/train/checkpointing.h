@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "gato/checkpoint/checkpoint.h"
-#include "gato/data/source.h"
+#include "gato/data/open.h"
 #include "gato/model/model.h"
 #include "gato/train/config.h"
 
@@ -37,10 +37,9 @@ struct StaticFiles {
   std::map<std::string, std::string> files;  ///< name -> content.
 };
 
-/// Demonstrations of every task, held-out documents and unigram counts of text tasks, and the text tokenizer.
-[[nodiscard]] StaticFiles make_static_files(const TrainingConfig& config, const std::string& tokenizer_model,
-                                            const std::vector<std::shared_ptr<const data::Source>>& training,
-                                            const std::vector<std::shared_ptr<const data::Source>>& validation,
+/// Demonstrations of every task, held-out documents and unigram counts of text tasks, the statistics of all values, and
+/// the text tokenizer. `scratch`: a folder for the while.
+[[nodiscard]] StaticFiles make_static_files(const TrainingConfig& config, const data::OpenedData& data,
                                             const Path& scratch);
 
 checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const TrainingState& state,

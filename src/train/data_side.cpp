@@ -2,8 +2,31 @@
 
 namespace gato::train {
 
+data::OpenedData open_data(const TrainingConfig& config, const run::RunFolder& folder, int64_t consumed_rows) {
+  data::OpenOptions options;
+  options.seed = static_cast<uint64_t>(config.train.seed);
+  options.consumed_rows = consumed_rows;
+  std::optional<data::ScheduleRecord> recorded;
+  const auto schedule = folder.read_schedule();
+  if (schedule && consumed_rows > 0) {
+    recorded = data::parse_schedule_record(*schedule, folder.schedule_path().string());
+    options.recorded = &*recorded;
+  }
+  return data::open_data(config.data, config.tokenizer, options);
+}
+
 data::OpenedData open_data(const TrainingConfig& config) {
-  return data::open_data(config.data, config.tokenizer, static_cast<uint64_t>(config.train.seed));
+  data::OpenOptions options;
+  options.seed = static_cast<uint64_t>(config.train.seed);
+  return data::open_data(config.data, config.tokenizer, options);
+}
+
+std::shared_ptr<data::Quarantine> open_quarantine(const TrainingConfig& config, const data::RowPlan& plan,
+                                                  const Path& list) {
+  if (config.data.on_corrupt != data::OnCorrupt::kQuarantine) return nullptr;
+  int64_t episodes = 0;
+  for (const auto& source : plan.sources()) episodes += source->num_episodes();
+  return std::make_shared<data::Quarantine>(list, data::quarantine_budget(config.data.quarantine_budget, episodes));
 }
 
 model::ModelShape model_shape(const tokenizer::Vocabulary& vocabulary) {

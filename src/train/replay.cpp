@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "gato/checkpoint/safetensors.h"
 #include "gato/core/error.h"
@@ -72,7 +73,10 @@ TrainingConfig config_of_run(const run::RunFolder& folder) {
 class Replayer {
  public:
   Replayer(const TrainingConfig& config, const run::RunFolder& folder)
-      : config_(config), folder_(folder), data_(open_data(config)), meter_(*data_.plan) {
+      : config_(config),
+        folder_(folder),
+        data_(open_data(config, folder, std::numeric_limits<int64_t>::max())),
+        meter_(*data_.plan) {
     model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary),
                                             static_cast<uint64_t>(config.train.seed));
     optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
@@ -84,7 +88,7 @@ class Replayer {
     const auto start = checkpoint_before(folder_.checkpoints_path(), step);
     if (start) state_ = load_checkpoint(start->path, *model_, optimizer_);
     replay.from_step = state_.step;
-    const data::RowBuilder builder(data_.plan, true);
+    const data::RowBuilder builder(data_.plan, true, known_damage());
     Stepper stepper(config_, *model_, optimizer_);
     std::string lines;
     while (state_.step < step) {
@@ -100,6 +104,17 @@ class Replayer {
   }
 
  private:
+  /// The run's list of what it left out. What is found now goes on a list in memory only.
+  [[nodiscard]] std::shared_ptr<data::Quarantine> known_damage() const {
+    const auto list = open_quarantine(config_, *data_.plan, "");
+    if (list && std::filesystem::exists(folder_.quarantine_path())) {
+      for (const data::QuarantineEntry& entry :
+           data::Quarantine(folder_.quarantine_path(), std::numeric_limits<int64_t>::max()).entries())
+        list->add(entry);
+    }
+    return list;
+  }
+
   std::string compare(const StepResult& result, const std::vector<run::StepRecord>& steps, Replay& replay) const {
     const auto record =
         std::find_if(steps.begin(), steps.end(), [&](const run::StepRecord& r) { return r.step == state_.step; });

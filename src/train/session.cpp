@@ -25,7 +25,11 @@ constexpr int64_t kMaxRefusedInARow = 5, kMaxRefused = 20, kRefusalWindow = 1000
 std::map<std::string, std::string> fixed_settings(const TrainingConfig& config) {
   data::DataConfig data = config.data;
   data.loader_threads = data.prefetch_batches = 1;  // do not bear on the rows
-  data.datasets.clear();                            // compared by fingerprint
+  data.datasets.clear();                            // compared by fingerprint,
+  data.schedule.clear();                            // as open_phases does
+  data.on_corrupt = {};
+  data.quarantine_budget = 0;
+  data.cache_mib = 1;
   return {{"model", dump_config(config.model)},
           {"data", dump_config(data)},
           {"tokenizer.private_discrete", config.tokenizer.private_discrete ? "true" : "false"},
@@ -41,33 +45,19 @@ std::string domain_text(const std::map<std::string, double>& losses) {
   return join(parts, ", ");
 }
 
-/// The shards a run was started with, so that a resumed run can tell that its data changed.
-std::string schedule_json(const data::OpenedData& data, const TrainingConfig& config) {
-  Json json;
-  json["seed"] = config.train.seed;
-  json["row_tokens"] = config.data.row_tokens;
-  json["tokenizer"] = data.text ? data.text->digest() : "";
-  json["sources"] = Json::array();
-  for (const auto& source : data.training) {
-    Json entry;
-    entry["source"] = source->id();
-    entry["shards"] = Json::array();
-    for (int64_t s = 0; s < source->num_shards(); ++s) {
-      const episode::ShardReader& reader = *source->shard(s).reader;
-      entry["shards"].push_back({{"file", reader.path().filename().string()}, {"fingerprint", reader.fingerprint()}});
-    }
-    json["sources"].push_back(std::move(entry));
-  }
-  return json.dump(2) + "\n";
+TrainingConfig expanded(TrainingConfig config) {
+  data::expand_mixture_files(config.data);
+  return config;
 }
 
 }  // namespace
 
 Session::Session(const TrainingConfig& config, const std::vector<std::string>& command)
-    : config_(config),
-      config_yaml_(dump_config(config)),
+    : config_(expanded(config)),
+      config_yaml_(dump_config(config_)),
       folder_(config.run.dir),
-      data_(open_data(config)),
+      began_(find_start()),
+      data_(open_data(config_, folder_, began_.next_row)),
       losses_(*data_.plan),
       shares_(*data_.plan) {
   set_thread_budget(static_cast<int>(config.train.threads));
@@ -79,8 +69,13 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   folder_.lock();
   folder_.create();
   checkpoint::clean_checkpoints(folder_.checkpoints_path());
-  resume_or_start();
-  check_same_data();
+  if (began_.checkpoint) {
+    state_ = load_checkpoint(began_.checkpoint->path, *model_, optimizer_);
+    last_saved_step_ = state_.step;
+    log::info("train", "goes on from ", began_.checkpoint->path.string(), " (step ", state_.step, " of ",
+              config_.train.steps, ")");
+  }
+  record_data();
   folder_.write_config(config_yaml_);
   attempt_ =
       folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}}, command);
@@ -92,8 +87,16 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
     norm_outliers_.add(record.gradient_norm);
   }
   tensorboard_ = std::make_unique<run::TensorBoardWriter>(folder_.tensorboard_path("train"), attempt_, state_.step);
-  static_files_ = make_static_files(config_, data_.text ? data_.text->model_bytes() : "", data_.training,
-                                    data_.validation, folder_.root() / cat("scratch-", attempt_));
+  static_files_ = make_static_files(config_, data_, folder_.root() / cat("scratch-", attempt_));
+}
+
+Session::Start Session::find_start() const {
+  const auto newest = checkpoint::newest_valid(folder_.checkpoints_path());
+  if (!newest) return {};
+  const checkpoint::Checkpoint checkpoint(newest->path);
+  check_same_run(checkpoint);
+  const std::string origin = (newest->path / "training_state.json").string();
+  return {newest, parse_training_state(checkpoint.read("training_state.json"), origin).next_row};
 }
 
 void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) const {
@@ -104,30 +107,31 @@ void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) const {
   for (const auto& [key, value] : now) {
     if (before.at(key) != value) changed.push_back(key);
   }
+  const std::string text = config_.tokenizer.model.empty() || !std::filesystem::exists(config_.tokenizer.model)
+                               ? ""
+                               : read_file(config_.tokenizer.model);
+  if (text != (checkpoint.has("tokenizer.model") ? checkpoint.read("tokenizer.model") : ""))
+    changed.emplace_back("tokenizer.model (another file)");
   if (changed.empty()) return;
   throw ConfigError(cat("the run in ", folder_.root().string(), " was started with other settings of ",
                         join(changed, ", "), " (compare ", origin,
                         "); give run.dir another folder, or the old settings to go on"));
 }
 
-void Session::check_same_data() {
-  const std::string schedule = schedule_json(data_, config_);
+/// Keeps what was opened in the run folder: the schedule with its shards, and what the filters left.
+void Session::record_data() {
+  for (const std::string& note : data_.notes) log::info("train", note);
+  const std::string schedule = data::to_json(data_.record);
   const auto before = folder_.read_schedule();
-  if (state_.step > 0 && before && *before != schedule) {
-    throw ConfigError(cat("the data sets or the tokenizer changed since the run in ", folder_.root().string(),
-                          " was started (see ", folder_.schedule_path().string(),
-                          "); restore them, or start a new run with another run.dir"));
-  }
   if (!before || *before != schedule) folder_.write_schedule(schedule);
-}
-
-void Session::resume_or_start() {
-  const auto newest = checkpoint::newest_valid(folder_.checkpoints_path());
-  if (!newest) return;
-  check_same_run(checkpoint::Checkpoint(newest->path));
-  state_ = load_checkpoint(newest->path, *model_, optimizer_);
-  last_saved_step_ = state_.step;
-  log::info("train", "goes on from ", newest->path.string(), " (step ", state_.step, " of ", config_.train.steps, ")");
+  quarantine_ = open_quarantine(config_, *data_.plan, folder_.quarantine_path());
+  if (quarantine_ && !quarantine_->empty())
+    log::warning("train", quarantine_->entries().size(),
+                 " episodes are left out: ", folder_.quarantine_path().string());
+  if (config_.data.filters.empty()) return;
+  const auto reports = data::filter_shards(data::find_shards(config_.data), config_.data.filters);
+  write_file_atomic(folder_.root() / "filters.json", data::filter_json(reports));
+  log::info("train", "filters:\n", data::filter_table(reports));
 }
 
 void Session::print_shares() const {
@@ -136,9 +140,10 @@ void Session::print_shares() const {
             format_count(static_cast<double>(config_.train.steps * config_.train.batch_rows * config_.data.row_tokens)),
             " tokens)");
   for (const data::SourceShare& share : data_.plan->shares(state_.next_row)) {
-    log::info("train", "  ", share.task, ": ", format_fixed(100 * share.asked_share, 1), " % of tokens, ",
-              format_fixed(100 * share.loss_share, 1), " % of the loss, label weight ",
-              format_fixed(share.label_weight, 2), ", all seen once in ", format_count(share.epoch_rows), " rows");
+    log::info("train", "  ", share.source, ": ", format_fixed(100 * share.asked_share, 1), " % of tokens, ",
+              format_fixed(100 * share.label_share, 1), " % of labels, ", format_fixed(100 * share.loss_share, 1),
+              " % of the loss, label weight ", format_fixed(share.label_weight, 2), ", all seen once in ",
+              format_count(share.epoch_rows), " rows");
   }
 }
 
@@ -148,8 +153,8 @@ TrainingOutcome Session::run() {
   seconds_before_ = state_.seconds;
   tokens_before_ = state_.tokens;
   loader_ = std::make_unique<data::Loader>(
-      std::make_shared<const data::RowBuilder>(data_.plan, true), state_.next_row, config_.train.batch_rows, 0, 1,
-      static_cast<int>(config_.data.loader_threads), config_.data.prefetch_batches);
+      std::make_shared<const data::RowBuilder>(data_.plan, true, quarantine_), state_.next_row,
+      config_.train.batch_rows, 0, 1, static_cast<int>(config_.data.loader_threads), config_.data.prefetch_batches);
   const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
   try {
     // A stop signal during validation saves before the validation is done: then it comes first now.
@@ -256,6 +261,7 @@ void Session::log_point() {
   log::info("train", "step ", state_.step, "/", config_.train.steps, "  loss ", format_fixed(losses_.mean(), 3), " (",
             domain_text(domains), ")  lr ", lr, "  |g| ", format_fixed(gradient_norm_, 2), "  ", format_count(rate),
             " tok/s  ", format_seconds(left), " left");
+  tell_loader((waited - window_waited_) / elapsed);
   run::MetricValues values;
   for (const auto& [domain, loss] : domains) values["train/loss/" + domain] = loss;
   for (const auto& [task, loss] : losses_.task_means()) values["train/task_loss/" + task] = loss;
@@ -286,6 +292,14 @@ void Session::log_point() {
   window_waited_ = waited;
 }
 
+void Session::tell_loader(double waited_share) const {
+  constexpr double kWorthTelling = 0.05;
+  if (waited_share < kWorthTelling) return;
+  const data::LoaderStages stages = loader_->stages();
+  log::warning("train", "waits for data ", format_fixed(100 * waited_share, 0), " % of the time; the slowest stage is ",
+               stages.slowest(), " (", stages.text(), "); more data.loader_threads may help");
+}
+
 bool Session::validated_before() const {
   const auto losses = run::read_metrics(folder_.metrics_path()).series("validation/loss");
   return std::any_of(losses.begin(), losses.end(), [&](const auto& point) { return point.first == state_.step; });
@@ -295,12 +309,15 @@ void Session::validate() {
   if (!data_.validation_plan || config_.train.validation_rows == 0) return;
   const auto begin = Clock::now();
   const at::NoGradGuard no_grad;
-  const data::RowBuilder builder(data_.validation_plan, false);
+  const data::RowBuilder builder(data_.validation_plan, false, quarantine_);
   LabelMeter losses(*data_.validation_plan);
   const int64_t micro = config_.train.micro_batch_rows > 0 ? config_.train.micro_batch_rows : config_.train.batch_rows;
-  for (int64_t row = 0; row < config_.train.validation_rows; row += micro) {
+  const int64_t begin_row = data_.validation_plan->first_row_of_phase(std::max<int64_t>(0, state_.next_row - 1));
+  if (!data_.validation_plan->has_rows(begin_row)) return;
+  const int64_t end_row = begin_row + config_.train.validation_rows;
+  for (int64_t row = begin_row; row < end_row; row += micro) {
     throw_if_stopped("validation");
-    const data::Batch batch = builder.build(row, std::min(micro, config_.train.validation_rows - row));
+    const data::Batch batch = builder.build(row, std::min(micro, end_row - row));
     const BatchTensors tensors = batch_tensors(batch, 0, batch.rows);
     if (tensors.loss_sources.empty()) continue;
     losses.add(model_->loss(tensors.input, tensors.loss).nll, tensors.loss_sources);

@@ -18,7 +18,13 @@
 
 namespace gato::train {
 
-[[nodiscard]] data::OpenedData open_data(const TrainingConfig& config);
+[[nodiscard]] data::OpenedData open_data(const TrainingConfig& config);  ///< As for a new run.
+/// Opens the data of a run that has used `consumed_rows` rows, as its schedule.json says where there is one.
+[[nodiscard]] data::OpenedData open_data(const TrainingConfig& config, const run::RunFolder& folder,
+                                         int64_t consumed_rows);
+/// The list of episodes that cannot be read, at `list`; null when the configuration says to stop at the first one.
+[[nodiscard]] std::shared_ptr<data::Quarantine> open_quarantine(const TrainingConfig& config, const data::RowPlan& plan,
+                                                                const Path& list);
 [[nodiscard]] model::ModelShape model_shape(const tokenizer::Vocabulary& vocabulary);
 
 /// One call of train(): opens or resumes the run, then steps until done.
@@ -30,9 +36,15 @@ class Session {
  private:
   using Clock = std::chrono::steady_clock;
 
+  /// The checkpoint to go on from and how many rows it has used.
+  struct Start {
+    std::optional<checkpoint::CheckpointInfo> checkpoint;
+    int64_t next_row = 0;
+  };
+  [[nodiscard]] Start find_start() const;
   void check_same_run(const checkpoint::Checkpoint& checkpoint) const;
-  void check_same_data();
-  void resume_or_start();
+  void record_data();
+  void tell_loader(double waited_share) const;
   void print_shares() const;
   void step(const data::Batch& batch);
   void note(const data::Batch& batch, const StepResult& result);
@@ -48,7 +60,9 @@ class Session {
   TrainingConfig config_;
   std::string config_yaml_;
   run::RunFolder folder_;
+  Start began_;
   data::OpenedData data_;
+  std::shared_ptr<data::Quarantine> quarantine_;
   std::unique_ptr<model::Model> model_;
   OptimizerState optimizer_;
   StaticFiles static_files_;

@@ -6,6 +6,7 @@
 
 #include "gato/core/log.h"
 #include "gato/data/source.h"
+#include "gato/data/statistics.h"
 #include "gato/data/tokenize.h"
 #include "gato/env/collect.h"
 #include "gato/episode/shard.h"
@@ -98,6 +99,29 @@ TEST(AgentTest, HeldoutLossStandsBesideAUnigramModelOnTheSameTokens) {
   EXPECT_LT(loss.unigram_nats_per_token, std::log(400.0));
   EXPECT_GT(loss.nats_per_token, 1);
   EXPECT_LT(loss.nats_per_token, std::log(static_cast<double>(agent.vocabulary().size())));
+}
+
+TEST(AgentTest, EnvironmentOfAnotherSpecificationIsRefusedWithTheDifference) {
+  const Agent agent(small_run().checkpoint());
+  episode::TaskSpec changed = env::make_environment("control/point_mass")->spec();
+  changed.action[0].high = {2};
+  try {
+    static_cast<void>(make_model_policy(agent, changed, 1));
+    FAIL() << "an environment with other bounds was accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_NE(std::string(error.what()).find(changed.action[0].name), std::string::npos) << error.what();
+  }
+}
+
+TEST(AgentTest, CheckpointCarriesTheStatisticsOfItsData) {
+  const auto statistics = data::parse_statistics(read_file(small_run().checkpoint() / "value_statistics.json"), "test");
+  const data::TaskStatistics& task = statistics.at("grid/go_to");
+  EXPECT_EQ(task.episodes, 30);
+  int64_t moves = 0;
+  for (const data::FieldStatistics& field : task.fields) {
+    if (field.group == episode::Group::kAction) moves += field.count;
+  }
+  EXPECT_EQ(moves, task.steps);
 }
 
 TEST(AgentTest, DamagedCheckpointIsNamed) {

@@ -83,6 +83,7 @@ class RowPlan {
   [[nodiscard]] std::shared_ptr<const PlannedBlock> block(int64_t index) const;
   /// False where no source of the row's phase has episodes (only with `allow_missing`): such rows are all padding.
   [[nodiscard]] bool has_rows(int64_t row) const;
+  [[nodiscard]] int64_t first_row_of_phase(int64_t row) const;  ///< First row of the phase that holds for `row`.
   /// The sources of all phases, each object once, in the order of phases. PlannedSequence::source counts in these.
   [[nodiscard]] const std::vector<std::shared_ptr<const Source>>& sources() const;
   /// With the mixtures of files in place of their names.
