@@ -44,8 +44,11 @@ class SequenceMaker {
         room_(config.row_tokens - plan.prompt_tokens),
         out_(out) {}
 
-  void begin_item(uint64_t epoch, uint64_t item) {
+  void begin_epoch(uint64_t epoch) {
     epoch_ = epoch;
+    epoch_key_ = mix_seed(plan_.key, {5, epoch});
+  }
+  void begin_item(uint64_t item) {
     item_ = item;
     parts_ = 0;
   }
@@ -85,13 +88,13 @@ class SequenceMaker {
     made.tokens = static_cast<int32_t>(tokens);
     made.epoch = epoch_;
     made.item = item_;
-    made.key = mix_seed(plan_.key, {5, epoch_, item_, parts_++});
+    made.key = mix_seed(epoch_key_, {item_, parts_++});
   }
 
   const SourcePlan& plan_;
   int64_t each_, row_, room_;
   std::vector<PlannedSequence>& out_;
-  uint64_t epoch_ = 0, item_ = 0, parts_ = 0;
+  uint64_t epoch_ = 0, epoch_key_ = 0, item_ = 0, parts_ = 0;
 };
 
 /// Gives one sequence a prompt; what of a stretch then no longer fits the row is appended as a sequence of its own.
@@ -139,7 +142,7 @@ int64_t add_prompts(const DataConfig& config, const SourcePlan& plan, size_t beg
   while (begin < out.size()) {
     const size_t end = out.size();  // rests that are cut off take part in the next round
     const auto count = static_cast<double>(end - begin);
-    double wanted = std::floor(count * plan.entry->prompt_probability + rng.uniform());
+    double wanted = std::floor(count * plan.prompt_rate + rng.uniform());
     for (size_t i = begin; i < end; ++i) {
       if (rng.uniform() * static_cast<double>(end - i) >= wanted) continue;
       wanted -= 1;
@@ -166,13 +169,14 @@ int64_t draw_sequences(const DataConfig& config, const EpochOrders& orders, cons
       order = orders.of(plan, epoch);
       order_epoch = epoch;
       cut_key = mix_seed(plan.key, {6, epoch});
+      maker.begin_epoch(epoch);
     }
     windows.clear();
     for (uint64_t p = item * group; p < std::min(item * group + group, plan.windows->size()); ++p) {
       const EpochOrder::Place place = order->at(p);
       plan.windows->append(*plan.data, place.item, place.shard, cut_key, windows);
     }
-    maker.begin_item(epoch, item);
+    maker.begin_item(item);
     if (group > 1) {
       maker.add_together(windows);
     } else {
@@ -216,13 +220,11 @@ PlannedBlock plan_block(const DataConfig& config, uint64_t seed, const EpochOrde
     const uint64_t draw_key = mix_seed(plan.key, {11, static_cast<uint64_t>(block)});
     planned.missed_prompts += draw_sequences(config, orders, plan, first[i], end[i], draw_key, sequences);
   }
-  Rng rng(mix_seed(seed, {7, static_cast<uint64_t>(block)}));
   shorten_prompts(phase, kBlockRows * config.row_tokens, sequences);
   for (const PlannedSequence& sequence : sequences) planned.planned_tokens += sequence.tokens;
-  planned.dropped_tokens = pack_rows(phase, config.row_tokens, std::move(sequences), planned.rows);
-  rng.shuffle(planned.rows);
-  for (PlannedRow& row : planned.rows) {
-    rng.shuffle(row.sequences);
+  const uint64_t pack_key = mix_seed(seed, {7, static_cast<uint64_t>(block)});
+  planned.dropped_tokens = pack_rows(phase, config.row_tokens, pack_key, std::move(sequences), planned.rows);
+  for (const PlannedRow& row : planned.rows) {
     for (const PlannedSequence& sequence : row.sequences) {
       planned.sequences += phase.plan_of(sequence.source).prompts ? 1 : 0;
       planned.prompts += sequence.has_prompt ? 1 : 0;

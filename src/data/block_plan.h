@@ -42,9 +42,9 @@ int64_t draw_sequences(const DataConfig& config, const EpochOrders& orders, cons
 void shorten_prompts(const Phase& phase, int64_t limit, std::vector<PlannedSequence>& sequences);
 
 /// Puts the sequences into `rows` of `row_tokens` tokens. What is too much is left out at random, so that no kind of
-/// sequence loses share by its length; stretches are cut at steps (documents at tokens) where they fill a row. Returns
-/// the tokens left out.
-int64_t pack_rows(const Phase& phase, int64_t row_tokens, std::vector<PlannedSequence> sequences,
+/// sequence loses share by its length; stretches are cut at steps (documents at tokens) where they fill a row. `key`
+/// decides the order of rows and of the sequences in them. Returns the tokens left out.
+int64_t pack_rows(const Phase& phase, int64_t row_tokens, uint64_t key, std::vector<PlannedSequence> sequences,
                   std::vector<PlannedRow>& rows);
 
 }  // namespace gato::data

@@ -7,6 +7,16 @@
 
 namespace gato::data {
 
+namespace {
+
+/// Which lane a turn begins with. Any rough hash will do, and this is done for every item.
+uint64_t turn_hash(uint64_t key, uint64_t turn) {
+  const uint64_t mixed = (key ^ turn) * 0x9E3779B97F4A7C15u;
+  return ((mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9u) >> 33;
+}
+
+}  // namespace
+
 EpochOrder::EpochOrder(const std::vector<uint64_t>& shard_begin, int64_t shuffle_shards, uint64_t key)
     : key_(key), items_(shard_begin.back()), lanes_(1), stagger_(0) {
   GATO_CHECK(items_ >= 1, "an epoch without items");
@@ -24,7 +34,7 @@ EpochOrder::EpochOrder(const std::vector<uint64_t>& shard_begin, int64_t shuffle
     const uint64_t end = shard_begin[static_cast<size_t>(shard) + 1];
     while (item < end) {
       const uint64_t count = std::min(end - item, lane_begin(lane + 1) - begin);
-      sections_.push_back({begin, item, shard});
+      sections_.push_back({begin, item, shard, mix_seed(key, {3, begin})});
       begin += count;
       item += count;
       if (begin == lane_begin(lane + 1)) ++lane;
@@ -42,14 +52,14 @@ EpochOrder::Place EpochOrder::at(uint64_t position) const {
   const uint64_t turn = position / lanes_;
   uint64_t lane = position % lanes_;
   // In the last turn, which is not whole, only the longer lanes have an item left.
-  if (turn < items_ / lanes_) lane = (lane + mix_seed(key_, {2, turn}) % lanes_) % lanes_;
+  if (turn < items_ / lanes_) lane = (lane + turn_hash(key_, turn)) % lanes_;
   const uint64_t begin = lane_begin(lane), length = lane_begin(lane + 1) - begin;
   const uint64_t place = begin + (turn + lane * stagger_) % length;
   const auto after = std::upper_bound(sections_.begin(), sections_.end(), place,
                                       [](uint64_t value, const Section& section) { return value < section.begin; });
   const Section& section = *std::prev(after);
   const uint64_t end = after == sections_.end() ? items_ : after->begin;
-  const KeyedPermutation permutation(end - section.begin, mix_seed(key_, {3, section.begin}));
+  const KeyedPermutation permutation(end - section.begin, section.key);
   return {section.first_item + permutation(place - section.begin), section.shard};
 }
 

@@ -25,6 +25,7 @@ class EpochOrder {
     uint64_t begin;  // where it begins in all lanes, end to end
     uint64_t first_item;
     int64_t shard;
+    uint64_t key;
   };
   [[nodiscard]] uint64_t lane_begin(uint64_t lane) const;
 

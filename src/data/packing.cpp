@@ -43,10 +43,12 @@ class Gaps {
 class Packer {
  public:
   Packer(const Phase& phase, int64_t row_tokens, std::vector<PlannedSequence>& sequences)
-      : phase_(phase), row_tokens_(row_tokens), capacity_(kBlockRows * row_tokens), sequences_(sequences) {}
+      : phase_(phase), row_tokens_(row_tokens), capacity_(kBlockRows * row_tokens), sequences_(sequences) {
+    for (const SourcePlan& plan : phase.sources) has_stretches_ = has_stretches_ || plan.windows->are_stretches();
+  }
 
   int64_t drop_surplus();
-  int64_t pack(std::vector<PlannedRow>& rows);
+  int64_t pack(uint64_t key, std::vector<PlannedRow>& rows);
 
  private:
   static constexpr int32_t kNowhere = -1, kHeldBack = -2;
@@ -64,10 +66,13 @@ class Packer {
   [[nodiscard]] Attempt place_whole(const std::vector<uint32_t>& order, double held_back) const;
   [[nodiscard]] std::optional<PlannedSequence> cut_off(PlannedSequence& sequence, int64_t limit) const;
   int64_t fill_gaps(Attempt& attempt, const std::vector<uint32_t>& order);
+  [[nodiscard]] bool shorten_to(PlannedSequence& sequence, int64_t limit) const;
+  void build_rows(const std::vector<int32_t>& row_of, uint64_t key, std::vector<PlannedRow>& rows);
 
   const Phase& phase_;
   int64_t row_tokens_, capacity_;
   std::vector<PlannedSequence>& sequences_;
+  bool has_stretches_ = false;
 };
 
 /// Leaves out sequences at random until the rest can fit: packing alone would always leave out the shortest.
@@ -173,14 +178,35 @@ std::optional<PlannedSequence> Packer::cut_off(PlannedSequence& sequence, int64_
   return end;
 }
 
+/// Shortens the prompt of a sequence whose windows may not be cut; false where that is not enough.
+bool Packer::shorten_to(PlannedSequence& sequence, int64_t limit) const {
+  if (!sequence.has_prompt) return false;
+  const Source& source = *phase_.plan_of(sequence.source).data;
+  const int64_t windows = sequence.tokens - source.window_tokens(sequence.prompt);
+  const Window prompt = shortened_prompt(source, sequence.prompt, limit - windows);
+  const int64_t tokens = windows + source.window_tokens(prompt);
+  if (tokens > limit) return false;
+  sequence.prompt = prompt;
+  sequence.tokens = static_cast<int32_t>(tokens);
+  return true;
+}
+
 /// Cuts what found no place, and may be cut, to the size of the gaps. Returns the tokens that found no place.
 int64_t Packer::fill_gaps(Attempt& attempt, const std::vector<uint32_t>& order) {
   std::vector<uint32_t> waiting;
   int64_t tokens = 0;
   for (const uint32_t i : order) {
     if (attempt.row[i] != kNowhere) continue;
-    tokens += sequences_[i].tokens;
-    if (may_be_cut(sequences_[i])) waiting.push_back(i);
+    const int64_t before = sequences_[i].tokens;
+    if (may_be_cut(sequences_[i])) {
+      waiting.push_back(i);
+      tokens += before;
+    } else if (shorten_to(sequences_[i], attempt.gaps.largest())) {
+      attempt.row[i] = attempt.gaps.take_largest(sequences_[i].tokens);
+      tokens += before - sequences_[i].tokens;
+    } else {
+      tokens += before;
+    }
   }
   // Documents last: they fit any gap, long steps only some.
   const auto step_tokens = [&](uint32_t i) { return phase_.plan_of(sequences_[i].source).data->max_step_tokens(); };
@@ -202,35 +228,45 @@ int64_t Packer::fill_gaps(Attempt& attempt, const std::vector<uint32_t>& order) 
   return tokens;
 }
 
-int64_t Packer::pack(std::vector<PlannedRow>& rows) {
+/// Moves every sequence to its row, rows and the sequences in them in random order.
+void Packer::build_rows(const std::vector<int32_t>& row_of, uint64_t key, std::vector<PlannedRow>& rows) {
+  Rng rng(key);
+  std::vector<uint32_t> row_order(rows.size());
+  std::iota(row_order.begin(), row_order.end(), 0u);
+  rng.shuffle(row_order);
+  std::vector<std::vector<uint32_t>> members(rows.size());
+  for (size_t i = 0; i < row_of.size(); ++i) {
+    if (row_of[i] != kNowhere) members[row_order[static_cast<size_t>(row_of[i])]].push_back(static_cast<uint32_t>(i));
+  }
+  for (size_t r = 0; r < rows.size(); ++r) {
+    rng.shuffle(members[r]);
+    rows[r].sequences.reserve(members[r].size());
+    for (const uint32_t i : members[r]) rows[r].sequences.push_back(std::move(sequences_[i]));
+  }
+}
+
+int64_t Packer::pack(uint64_t key, std::vector<PlannedRow>& rows) {
   const std::vector<uint32_t> order = longest_first();
   Attempt best = place_whole(order, 0);
-  // Where sequences that may not be cut find no place, more and more of the others step back for them.
+  // Where sequences that may not be cut find no place, more and more of the others step back for them: to drop only
+  // the former would take from their share.
   for (const double held_back : {0.05, 0.15, 0.45, 1.0}) {
-    if (best.lost * 500 <= capacity_) break;
+    if (best.lost * 5000 <= capacity_ || !has_stretches_) break;
     Attempt attempt = place_whole(order, held_back);
     if (attempt.lost < best.lost) best = std::move(attempt);
   }
   const int64_t dropped = fill_gaps(best, order);
-  std::vector<size_t> counts(rows.size());
-  for (const int32_t row : best.row) {
-    if (row != kNowhere) ++counts[static_cast<size_t>(row)];
-  }
-  for (size_t r = 0; r < rows.size(); ++r) rows[r].sequences.reserve(counts[r]);
-  for (size_t i = 0; i < sequences_.size(); ++i) {
-    if (best.row[i] == kNowhere) continue;
-    rows[static_cast<size_t>(best.row[i])].sequences.push_back(std::move(sequences_[i]));
-  }
+  build_rows(best.row, key, rows);
   return dropped;
 }
 
 }  // namespace
 
-int64_t pack_rows(const Phase& phase, int64_t row_tokens, std::vector<PlannedSequence> sequences,
+int64_t pack_rows(const Phase& phase, int64_t row_tokens, uint64_t key, std::vector<PlannedSequence> sequences,
                   std::vector<PlannedRow>& rows) {
   Packer packer(phase, row_tokens, sequences);
   const int64_t surplus = packer.drop_surplus();
-  return surplus + packer.pack(rows);
+  return surplus + packer.pack(key, rows);
 }
 
 }  // namespace gato::data

@@ -10,9 +10,9 @@
 namespace gato::data {
 namespace {
 
-constexpr uint64_t kSampledItems = 512;  // from which the mean length of prompts is measured
-constexpr int64_t kTrialBlocks = 8;      // on which the fill is judged
-constexpr double kMostDropped = 0.006;   // of the tokens, in the trial blocks
+constexpr size_t kSampledItems = 1 << 17;  // of all sources together, from which the mean length of prompts is measured
+constexpr int64_t kTrialBlocks = 8;        // on which the fill is judged
+constexpr double kMostDropped = 0.0075;    // of the tokens, in the trial blocks
 
 bool same_shards(const Source& a, const Source& b) {
   if (&a == &b) return true;
@@ -61,9 +61,13 @@ Phase PhaseBuilder::build(size_t index, const std::vector<int32_t>& used, const 
   }
   for (SourcePlan& plan : phase.sources) {
     cut(plan);
-    if (plan.prompts) measure_prompts(plan);
+    if (plan.prompts) measure_prompts(plan, phase.sources.size());
   }
   fit_fill(phase);
+  for (int pass = 0; pass < 2; ++pass) {
+    correct_rates(phase);
+    fit_fill(phase);
+  }
   return phase;
 }
 
@@ -152,6 +156,7 @@ void PhaseBuilder::cut(SourcePlan& plan) {
     auto& index = prompt_indexes_[&source];
     if (!index) index = std::make_shared<const PromptIndex>(source);
     plan.prompts = index;
+    plan.prompt_rate = entry.prompt_probability;
     plan.prompt_tokens = static_cast<int64_t>(config_.prompt_tokens_share * static_cast<double>(config_.row_tokens));
     if (!entry.prompt_steps.row) {
       plan.prompt_tokens = std::min(plan.prompt_tokens, entry.prompt_steps.high * source.max_step_tokens());
@@ -200,9 +205,9 @@ void PhaseBuilder::count_items(const Phase& before, int64_t end_block) {
 }
 
 /// The mean length of prompts, and how many sequences get one, have no closed form.
-void PhaseBuilder::measure_prompts(SourcePlan& plan) const {
+void PhaseBuilder::measure_prompts(SourcePlan& plan, size_t num_sources) const {
   std::vector<PlannedSequence> sample;
-  const uint64_t items = kSampledItems;
+  const uint64_t items = std::clamp<uint64_t>(kSampledItems / num_sources, 256, 4096);
   const EpochOrders orders(config_.shuffle_shards);
   draw_sequences(config_, orders, plan, 0, items, mix_seed(plan.key, {12}), sample);
   double tokens = 0, prompts = 0;
@@ -211,9 +216,39 @@ void PhaseBuilder::measure_prompts(SourcePlan& plan) const {
     prompts += 1;
     tokens += static_cast<double>(plan.data->window_tokens(sequence.prompt));
   }
-  plan.prompt_share = prompts / std::max(1.0, static_cast<double>(sample.size()));
+  if (plan.prompt_share == 0) plan.prompt_share = prompts / std::max(1.0, static_cast<double>(sample.size()));
+  plan.tokens_per_item += tokens / static_cast<double>(items) - plan.prompt_tokens_per_item;
   plan.prompt_tokens_per_item = tokens / static_cast<double>(items);
-  plan.tokens_per_item += plan.prompt_tokens_per_item;
+}
+
+/// Holds what comes out of packing against what was asked, and corrects the rates: sequences that are cut to fill rows
+/// become several, of which one keeps the prompt; prompts are shortened in crowded blocks; what is dropped is not the
+/// same share of every source.
+void PhaseBuilder::correct_rates(Phase& phase) const {
+  const EpochOrders orders(config_.shuffle_shards);
+  std::vector<double> tokens(phase.sources.size()), sequences(tokens.size()), prompts(tokens.size());
+  double all = 0;
+  for (int64_t b = 0; b < 3 * kTrialBlocks; ++b) {
+    for (const PlannedRow& row : plan_block(config_, seed_, orders, phase, phase.first_block + b).rows) {
+      for (const PlannedSequence& sequence : row.sequences) {
+        const auto s = static_cast<size_t>(phase.plan_of_source[static_cast<size_t>(sequence.source)]);
+        tokens[s] += sequence.tokens;
+        all += sequence.tokens;
+        sequences[s] += 1;
+        prompts[s] += sequence.has_prompt ? 1 : 0;
+      }
+    }
+  }
+  for (size_t s = 0; s < phase.sources.size(); ++s) {
+    SourcePlan& plan = phase.sources[s];
+    if (prompts[s] > 0 && plan.windows->are_stretches()) {
+      plan.prompt_rate = std::min(1.0, plan.prompt_rate * plan.prompt_share * sequences[s] / prompts[s]);
+      measure_prompts(plan, phase.sources.size());
+    }
+    // Small shares are too rare in these blocks to be judged.
+    if (sequences[s] < 200) continue;
+    plan.tokens_per_item *= std::clamp(tokens[s] / all / plan.share, 0.95, 1.05);
+  }
 }
 
 void PhaseBuilder::set_rates(Phase& phase, double fill) const {
@@ -229,7 +264,8 @@ void PhaseBuilder::set_rates(Phase& phase, double fill) const {
 /// Asks for as much as keeps what fits no row well below one percent, judged on the first blocks.
 void PhaseBuilder::fit_fill(Phase& phase) const {
   const EpochOrders orders(config_.shuffle_shards);
-  for (const double fill : {0.9975, 0.995, 0.99, 0.985, 0.98, 0.97, 0.96, 0.94, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5}) {
+  for (const double fill :
+       {0.9975, 0.995, 0.9925, 0.99, 0.9875, 0.985, 0.98, 0.97, 0.96, 0.94, 0.92, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5}) {
     set_rates(phase, fill);
     double planned = 0, dropped = 0;
     for (int64_t block = 0; block < kTrialBlocks; ++block) {

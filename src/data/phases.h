@@ -27,6 +27,7 @@ struct SourcePlan {
   double tokens_per_item = 1;                ///< With prompts.
   double prompt_tokens_per_item = 0;
   double prompt_share = 0;  ///< Of sequences.
+  double prompt_rate = 0;   ///< Of sequences when they are drawn, before some are cut to fill rows.
   double label_weight = 1;
 };
 
@@ -73,7 +74,8 @@ class PhaseBuilder {
   void cut(SourcePlan& plan);
   void place_in_epochs(SourcePlan& plan, const Cutting& cutting);
   void count_items(const Phase& before, int64_t end_block);
-  void measure_prompts(SourcePlan& plan) const;
+  void measure_prompts(SourcePlan& plan, size_t num_sources) const;
+  void correct_rates(Phase& phase) const;
   void fit_fill(Phase& phase) const;
   void set_rates(Phase& phase, double fill) const;
 
