@@ -213,6 +213,14 @@ void store_run(const at::Tensor& qkv, int64_t first, const CacheRun& run, const 
 
 }  // namespace
 
+int64_t relative_scores_at_once(int64_t sequence_tokens, int64_t heads) {
+  int64_t largest = 0;
+  for (const Block& block : cut_queries(0, sequence_tokens, heads)) {
+    largest = std::max(largest, heads * block.queries() * block.last);
+  }
+  return largest;
+}
+
 at::Tensor make_distance_table(int64_t distances, int64_t width) {
   GATO_CHECK(distances >= 0 && width > 0, "a table of ", distances, " distances and width ", width, " makes no sense");
   const at::Tensor table = at::empty({distances, width}, at::kFloat);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "gato/kernels/relative_attention.h"
 #include "model/layout.h"
 
 namespace gato::model {
@@ -78,29 +79,48 @@ std::vector<NamedCount> state_bytes(const ModelConfig& config, const ModelShape&
 
 std::vector<NamedCount> activation_bytes(const ModelConfig& config, const ModelShape& shape, const StepShape& step) {
   const int64_t tokens = step.rows * step.row_tokens;
-  const int64_t attention = config.heads * config.head_dim;
   const int64_t width = config.width;
-  // What backward keeps per token and layer, in floats. Norms: the sum and two statistics; linears: their inputs;
-  // attention: queries, keys, values and one log-sum per head; GEGLU: its input.
-  const int64_t norms = 2 * (width + 2);
-  const int64_t attended = width + 3 * attention + config.heads + attention;
-  const int64_t feed = width + config.hidden + config.hidden / 2;
+  const int64_t attention = config.heads * config.head_dim;
+  const int64_t all = tokens * config.layers;  // tokens of all layers
+  const bool relative = config.position == PositionEncoding::kRelative;
   const int64_t logits = std::min<int64_t>(step.loss_positions * shape.vocabulary_size,
                                            std::max<int64_t>(int64_t{1} << 24, shape.vocabulary_size));
   const int64_t features = patch_places(config) * config.patch_channels;
-  const int64_t per_patch = 768 + 4 * features + 16 * config.patch_channels;
-  // Backward is at its widest where it begins, with everything above still held: at the head and the final norm, or at
-  // the first feed-forward layer, when the head's part is gone. The patch embedder comes last, when the blocks' part is
-  // gone.
-  const int64_t blocks = tokens * config.layers * (norms + attended + feed);
-  const int64_t temporary = std::max({2 * tokens * width + step.loss_positions * width,
-                                      tokens * (config.hidden + width) - logits, 3 * step.patches * features - blocks});
-  return {{"norms", kFloatBytes * tokens * (config.layers * norms + width + 2)},
-          {"attention", kFloatBytes * tokens * config.layers * attended},
-          {"feed-forward", kFloatBytes * tokens * config.layers * feed},
-          {"head", kFloatBytes * (logits + step.loss_positions * (width + 3))},
-          {"patch embedder", kFloatBytes * step.patches * per_patch},
-          {"temporary", kFloatBytes * temporary}};
+  const int64_t distances = step.row_tokens * attention;  // of a layer
+  std::vector<NamedCount> floats{{"residual stream before each norm", (2 * all + tokens) * width},
+                                 {"statistics of norms", 2 * (2 * all + tokens)},
+                                 {"normalised, into attention.qkv", all * width},
+                                 {"queries, keys, values", 3 * all * attention}};
+  if (relative) {
+    floats.push_back({"projected distances", config.layers * distances});
+  } else {
+    floats.push_back({"sums of attention weights", all * config.heads});
+  }
+  for (const NamedCount& part : {NamedCount{"mixed values, into attention.out", all * attention},
+                                 {"normalised, into feed.up", all * width},
+                                 {"gate and value, into GEGLU", all * config.hidden},
+                                 {"GEGLU's result, into feed.down", all * (config.hidden / 2)},
+                                 {"hidden states and their gradient", 2 * tokens * width},
+                                 {"hidden states at labels", step.loss_positions * (width + 3)},
+                                 {"logits", logits},
+                                 {"pixels of patches", step.patches * 768},
+                                 {"features of patches", step.patches * 4 * features},
+                                 {"cells of patches", step.patches * 16 * config.patch_channels}}) {
+    floats.push_back(part);
+  }
+  // Backward is at its widest where it begins, with everything above still held: at the head and the final norm; at the
+  // last layer's feed-forward, when the head's part is gone; or at its attention, when the feed-forward's is gone too.
+  // The patch embedder comes last, when the blocks' part is gone.
+  const int64_t feed = tokens * (width + config.hidden + config.hidden / 2);
+  const int64_t blocks = all * (4 * width + 4 * attention + config.hidden + config.hidden / 2);
+  const int64_t scores = relative ? 4 * kernels::relative_scores_at_once(step.row_tokens, config.heads) + distances : 0;
+  floats.push_back(
+      {"temporary, in backward", std::max({step.loss_positions * width, tokens * (config.hidden + width) - logits,
+                                           tokens * (3 * attention + 2 * width) + scores - logits - feed,
+                                           3 * step.patches * features - blocks - logits, int64_t{0}})});
+  for (NamedCount& part : floats) part.count *= kFloatBytes;
+  std::erase_if(floats, [](const NamedCount& part) { return part.count == 0; });
+  return floats;
 }
 
 double training_flops(const ModelConfig& config, const ModelShape& shape, const StepShape& step,
@@ -113,10 +133,14 @@ double training_flops(const ModelConfig& config, const ModelShape& shape, const 
   // Forward; backward costs twice as much, a product for the input and one for the weights. Scores and mixing see half
   // of a sequence on average; their backward computes the scores again.
   const double products = tokens * layers * (4 * attention * width + 1.5 * hidden * width);
-  const double scores = tokens * layers * attention * sequence_tokens;  // 2 x (half of the sequence) per query
+  const bool relative = config.position == PositionEncoding::kRelative;
+  // Two products with half of the sequence per query; with relative positions three.
+  const double scores = (relative ? 1.5 : 1) * tokens * layers * attention * sequence_tokens;
+  const double distances = relative ? layers * static_cast<double>(step.row_tokens) * attention * width : 0;
   const double head = static_cast<double>(step.loss_positions) * static_cast<double>(shape.vocabulary_size) * width;
   const auto patches = static_cast<double>(step.patches);
-  return 2 * (3 * products + 3.5 * scores + 3 * head +
+  // Rows share a layer's distances; their sinusoids need no gradient.
+  return 2 * (3 * products + 3.5 * scores + 2 * distances + 3 * head +
               patches * (3 * patch_multiply_adds(config) + 2 * stem_multiply_adds(config)));
 }
 

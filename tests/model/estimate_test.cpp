@@ -97,6 +97,9 @@ TEST(EstimateTest, FlopsGrowWithEveryPart) {
   EXPECT_GT(training_flops(small_config(), small_shape(), {4, 256, 150, 120}, 10), base);
   EXPECT_GT(training_flops(small_config(), small_shape(), step, 100), base);
   EXPECT_DOUBLE_EQ(training_flops(small_config(), small_shape(), {8, 256, 300, 120}, 10), 2 * base);
+  ModelConfig relative = small_config();
+  relative.position = PositionEncoding::kRelative;
+  EXPECT_GT(training_flops(relative, small_shape(), step, 10), base);
 }
 
 /// Counts the bytes of all tensors alive.
@@ -127,8 +130,14 @@ class CountingAllocator : public c10::Allocator {
 TEST(EstimateTest, ActivationsAreWithinTenPercentOfTheMeasuredPeak) {
   static CountingAllocator allocator;
   c10::SetCPUAllocator(&allocator, 1);  // for the rest of this program: harmless, it only counts
-  for (const int64_t patches : {0, 60}) {
+  struct Case {
+    int64_t patches;
+    PositionEncoding position;
+  };
+  for (const auto& [patches, position] : {Case{0, PositionEncoding::kRotary}, Case{60, PositionEncoding::kRotary},
+                                          Case{0, PositionEncoding::kRelative}}) {
     ModelConfig config = small_config();
+    config.position = position;
     config.layers = 3;
     config.width = 96;
     config.hidden = 320;
@@ -142,13 +151,21 @@ TEST(EstimateTest, ActivationsAreWithinTenPercentOfTheMeasuredPeak) {
     in.patches = random_integers({patches, 16, 16, 3}, 0, 256, 1, at::kByte);
     in.patch_rows = in.patch_columns = at::zeros({patches}, at::kInt);
     const LossInput where{at::arange(100, at::kLong), at::zeros({100}, at::kLong), at::ones({100})};
-    model.backward(model.loss(in, where).loss);  // once, so that what is made once is there
+    const auto step = [&] {
+      at::Tensor hidden;
+      ForwardOptions options;
+      options.hidden = &hidden;
+      const LossResult result = model.loss(in, where, options);
+      hidden.retain_grad();  // as the trainer does, for the gradient by task
+      model.backward(result.loss);
+    };
+    step();  // once, so that what is made once is there
     const int64_t before = CountingAllocator::current;
     CountingAllocator::peak = before;
-    model.backward(model.loss(in, where).loss);
+    step();
     const auto measured = static_cast<double>(CountingAllocator::peak - before);
     const auto estimated = static_cast<double>(total(activation_bytes(config, small_shape(), {2, 192, 100, patches})));
-    EXPECT_NEAR(estimated / measured, 1, 0.1) << patches << " patches";
+    EXPECT_NEAR(estimated / measured, 1, 0.1) << patches << " patches, " << position_name(position);
   }
 }
 

@@ -26,6 +26,10 @@ struct RelativeBiases {
 [[nodiscard]] at::Tensor relative_attention(const at::Tensor& qkv, const at::Tensor& sequence_start,
                                             const at::Tensor& distance_keys, const RelativeBiases& biases);
 
+/// Floats of the largest matrix of scores that relative_attention holds for a sequence, all heads together; backward
+/// holds four of them.
+[[nodiscard]] int64_t relative_scores_at_once(int64_t sequence_tokens, int64_t heads);
+
 /// cached_attention with the scores of relative_attention. `distance_keys` must have at least as many rows as any slot
 /// holds tokens behind the call.
 [[nodiscard]] at::Tensor cached_relative_attention(const at::Tensor& qkv, std::span<const CacheRun> runs,

@@ -28,8 +28,9 @@ struct StepShape {
 /// Bytes of what is kept for the whole run: values, gradients and two moments in fp32.
 [[nodiscard]] std::vector<NamedCount> state_bytes(const ModelConfig& config, const ModelShape& shape);
 
-/// Bytes of what forward keeps for backward, by part, and of what backward needs on top at its peak ("temporary").
-/// Within 10 % of the measured peak; libraries' own scratch memory is not counted.
+/// Bytes of everything that forward keeps for backward, tensor by tensor, summed over layers, and of what backward
+/// needs on top at its peak ("temporary, in backward"), in fp32. Within 10 % of the measured peak; libraries' own
+/// scratch memory is not counted.
 [[nodiscard]] std::vector<NamedCount> activation_bytes(const ModelConfig& config, const ModelShape& shape,
                                                        const StepShape& step);
 
