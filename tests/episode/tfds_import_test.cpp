@@ -114,6 +114,7 @@ std::string record_error(const forge::Features& record) {
 
 void expect_same(const std::string& key, const ExampleFeature& feature, const Json& expected) {
   ASSERT_EQ(feature.count(), expected.at("count").get<uint64_t>()) << key;
+  if (feature.count() == 0) return;
   if (feature.kind() == ExampleKind::kBytes) {
     uLong crc = crc32(0, nullptr, 0);
     feature.for_each_string([&](std::string_view text) {
