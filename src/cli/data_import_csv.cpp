@@ -6,7 +6,7 @@ namespace gato::cli {
 ImportCommand csv_import() {
   return {.name = "csv",
           .description = "Tables with a row per step; a YAML file says what the columns are",
-          .sources_help = "Tables with the same columns, also compressed by zstd",
+          .sources_help = "Tables with the same columns, also compressed by zstd or gzip",
           .add_options = [](CLI::App& verb) -> MakeFormat {
             auto mapping = std::make_shared<std::string>();
             verb.add_option("--mapping", *mapping, "YAML file: the task, and which columns make which fields")

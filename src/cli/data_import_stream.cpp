@@ -14,7 +14,7 @@ void fill_in(episode::DatasetInfo& info, const episode::DatasetInfo& from) {
 ImportCommand stream_import() {
   return {.name = "stream",
           .description = "Episodes that another program writes: docs/formats/stream.md",
-          .sources_help = "A file with a stream, also compressed by zstd, or - for standard input",
+          .sources_help = "A file with a stream, also compressed by zstd or gzip, or - for standard input",
           .add_options = [](CLI::App&) -> MakeFormat {
             return [](const std::vector<std::string>& sources, episode::DatasetInfo& info) {
               if (sources.size() != 1) {

@@ -63,8 +63,8 @@ struct OpenedStream {
   DatasetInfo info;
 };
 
-/// A file with a stream, also compressed by zstd; "-" is standard input. Reads the header. Episodes without an id get
-/// one from their number.
+/// A file with a stream, also compressed by zstd or gzip; "-" is standard input, not compressed. Reads the header.
+/// Episodes without an id get one from their number.
 [[nodiscard]] OpenedStream stream_format(const Path& file);
 
 /// The stream of a program: reads `descriptor` (which stays the caller's, open as long as the format) once, `name` is

@@ -1,10 +1,6 @@
-#include <fcntl.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <set>
 #include <unordered_set>
@@ -27,13 +23,7 @@ constexpr uint64_t kMaxImageBytes = uint64_t{64} << 20;
 constexpr std::string_view kTablePart = "table";
 
 std::unique_ptr<CsvRows> open_table(const Path& file) {
-  const std::string name = file.string();
-  const int descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) {
-    const int error = errno;
-    throw IoError(cat(name, ": cannot be opened: ", std::strerror(error)), error);
-  }
-  return std::make_unique<CsvRows>(unpacked_input(descriptor_input(descriptor, true, name), name), name);
+  return std::make_unique<CsvRows>(file_input(file), file.string());
 }
 
 std::vector<std::string> read_table_header(CsvRows& rows, char delimiter) {

@@ -1,11 +1,6 @@
-#include <fcntl.h>
 #include <google/protobuf/stubs/logging.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <mutex>
 #include <utility>
 
@@ -207,20 +202,8 @@ class StreamRecords : public RecordStream {
   bool counts_known_ = true;  ///< Whether every frame so far could be counted.
 };
 
-int open_for_reading(const Path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) {
-    const int error = errno;
-    throw IoError(cat(path.string(), ": cannot be opened: ", std::strerror(error),
-                      "; give an episode stream, or - for standard input"),
-                  error);
-  }
-  return descriptor;
-}
-
-std::unique_ptr<FrameReader> frames_of(int descriptor, bool owned, const std::string& name) {
-  auto input = descriptor_input(descriptor, owned, name);
-  return std::make_unique<FrameReader>(unpacked_input(std::move(input), name), name);
+std::unique_ptr<FrameReader> frames_of_file(const Path& path) {
+  return std::make_unique<FrameReader>(file_input(path), path.string());
 }
 
 class StreamFormat : public ForeignFormat {
@@ -230,12 +213,14 @@ class StreamFormat : public ForeignFormat {
     std::error_code error;
     unit_.bytes = std::filesystem::file_size(file_, error);
     if (error) unit_.bytes = 0;
-    header_ = read_header(*frames_of(open_for_reading(file_), true, file_.string()));
+    header_ = read_header(*frames_of_file(file_));
   }
 
   /// A pipe.
   StreamFormat(int descriptor, const std::string& name, std::function<void()> finished)
-      : unit_{name, 0}, frames_(frames_of(descriptor, false, name)), finished_(std::move(finished)) {
+      : unit_{name, 0},
+        frames_(std::make_unique<FrameReader>(descriptor_input(descriptor, name), name)),
+        finished_(std::move(finished)) {
     try {
       header_ = read_header(*frames_);
     } catch (const DataError&) {
@@ -252,7 +237,7 @@ class StreamFormat : public ForeignFormat {
   [[nodiscard]] std::unique_ptr<RecordStream> open(size_t unit) const override {
     GATO_CHECK(unit == 0, "a stream has one unit, not ", unit + 1);
     if (!file_.empty()) {
-      auto frames = frames_of(open_for_reading(file_), true, file_.string());
+      auto frames = frames_of_file(file_);
       static_cast<void>(read_header(*frames));
       return std::make_unique<StreamRecords>(std::move(frames), nullptr);
     }

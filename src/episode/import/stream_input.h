@@ -11,7 +11,7 @@
 /// The bytes of an episode stream and their cutting into frames: docs/formats/stream.md.
 namespace gato::episode {
 
-/// Bytes that can only be read forwards: a file, a pipe, or either of them unpacked. Used by one thread.
+/// Bytes that can only be read forwards, of a file or a pipe. Used by one thread.
 class ByteInput {
  public:
   virtual ~ByteInput() = default;
@@ -24,12 +24,11 @@ class ByteInput {
   [[nodiscard]] virtual uint64_t position() const = 0;
 };
 
-/// Reads `descriptor`, which is closed at the end when `owned`. `name` is for messages.
-[[nodiscard]] std::unique_ptr<ByteInput> descriptor_input(int descriptor, bool owned, std::string name);
+/// Reads `descriptor`, which stays the caller's, as it is. `name` is for messages.
+[[nodiscard]] std::unique_ptr<ByteInput> descriptor_input(int descriptor, std::string name);
 
-/// `input`, unpacked when it begins like a zstd file. Limits: window log 27, and 1000 times the packed size beyond the
-/// first 64 MiB.
-[[nodiscard]] std::unique_ptr<ByteInput> unpacked_input(std::unique_ptr<ByteInput> input, const std::string& name);
+/// The file's content, unpacked when it is gzip or zstd: at most 1000 times its size beyond the first 64 MiB.
+[[nodiscard]] std::unique_ptr<ByteInput> file_input(const Path& path);
 
 /// Cuts a stream into frames.
 class FrameReader {
