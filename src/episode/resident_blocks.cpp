@@ -24,6 +24,9 @@ constexpr uint64_t kSmallestCap = uint64_t{4} << 20;
 constexpr uint64_t kEpochsPerCap = 16;  // How finely the age of blocks is known.
 constexpr std::array<int, 3> kRetryMilliseconds = {100, 300, 1000};
 
+/// Other threads may have begun an epoch since `epoch` was read.
+uint32_t age_of(uint32_t stamp, uint32_t epoch) { return stamp > epoch ? 0 : epoch - stamp; }
+
 }  // namespace
 
 /// The process's cap and the files that share it.
@@ -100,7 +103,7 @@ class ResidentCap {
       if (file->resident_.load(std::memory_order_relaxed) == 0) continue;
       for (uint64_t block = 0; block < file->stamps_.size(); ++block) {
         const uint32_t stamp = file->stamps_[block].load(std::memory_order_relaxed);
-        if (stamp != 0 && stamp != ResidentBlocks::kPinned) visitor(*file, block, epoch - stamp);
+        if (stamp != 0 && stamp != ResidentBlocks::kPinned) visitor(*file, block, age_of(stamp, epoch));
       }
     }
   }
@@ -116,7 +119,7 @@ class ResidentCap {
       const uint64_t size = file.size_of(block);
       bool leaves = false;
       if (stamp != ResidentBlocks::kPinned) {
-        const uint32_t age = epoch - stamp;
+        const uint32_t age = age_of(stamp, epoch);
         leaves = age > youngest || (age == youngest && of_youngest > 0);
         if (leaves && age == youngest) of_youngest -= std::min(of_youngest, size);
       }

@@ -6,7 +6,7 @@ each in rows of 1024 tokens, through torch.utils.data.DataLoader in one process 
 be imported, else without it ("loader": false in the answer), which only favours this side.
 
     data_peer.py make DIR                 the data sets in the libraries' own formats, from what bench_data made
-    data_peer.py run DIR CASE SECONDS     one turn; prints one line of JSON
+    data_peer.py run DIR CASE SECONDS     one turn in processor time; prints one line of JSON
 """
 import json
 import os
@@ -108,11 +108,11 @@ def run(folder, case, seconds):
     rows = Rows(folder, case)
     batches = iter(DataLoader(rows, batch_size=16, num_workers=0)) if DataLoader else map(np.stack, groups(iter(rows), 16))
     next(batches)
-    items, begin, passed = 0, time.monotonic(), 0.0
+    items, begin, passed = 0, time.process_time(), 0.0
     while passed < seconds:
         shape = next(batches).shape
         items += shape[0] if case == "images" else shape[0] * shape[1]
-        passed = time.monotonic() - begin
+        passed = time.process_time() - begin
     print(json.dumps({"case": case, "items": items, "seconds": passed, "loader": DataLoader is not None}), flush=True)
 
 
