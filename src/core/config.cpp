@@ -5,7 +5,7 @@
 #include <cmath>
 #include <unordered_map>
 
-#include "excerpt.h"
+#include "gato/core/excerpt.h"
 #include "yaml_value.h"
 
 namespace gato {

@@ -1,4 +1,4 @@
-#include "excerpt.h"
+#include "gato/core/excerpt.h"
 
 #include "gato/core/text.h"
 

@@ -17,9 +17,9 @@
 #include <system_error>
 #include <utility>
 
-#include "excerpt.h"
 #include "file_faults.h"
 #include "gato/core/error.h"
+#include "gato/core/excerpt.h"
 
 namespace gato {
 namespace {

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "excerpt.h"
 #include "gato/core/error.h"
+#include "gato/core/excerpt.h"
 
 namespace gato {
 namespace {

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "excerpt.h"
 #include "gato/core/error.h"
+#include "gato/core/excerpt.h"
 #include "gato/core/text.h"
 
 namespace gato {

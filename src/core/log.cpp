@@ -10,8 +10,8 @@
 #include <mutex>
 
 #include "console.h"
-#include "excerpt.h"
 #include "gato/core/error.h"
+#include "gato/core/excerpt.h"
 
 namespace gato::log {
 namespace {

@@ -13,8 +13,8 @@
 #include <thread>
 #include <vector>
 
-#include "excerpt.h"
 #include "gato/core/error.h"
+#include "gato/core/excerpt.h"
 
 namespace gato {
 namespace {

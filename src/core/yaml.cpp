@@ -7,8 +7,8 @@
 #include <sstream>
 #include <unordered_set>
 
-#include "excerpt.h"
 #include "gato/core/config.h"
+#include "gato/core/excerpt.h"
 #include "gato/core/file.h"
 #include "yaml_value.h"
 

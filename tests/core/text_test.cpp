@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "core/excerpt.h"
+#include "gato/core/excerpt.h"
 #include "gato/core/random.h"
 
 namespace gato {

@@ -6,10 +6,10 @@
 #include <unordered_set>
 #include <utility>
 
-#include "core/excerpt.h"
 #include "episode/import/csv_mapping.h"
 #include "episode/import/csv_rows.h"
 #include "gato/core/error.h"
+#include "gato/core/excerpt.h"
 #include "gato/core/text.h"
 #include "gato/episode/formats.h"
 

@@ -4,8 +4,8 @@
 #include <set>
 #include <utility>
 
-#include "core/excerpt.h"
 #include "gato/core/error.h"
+#include "gato/core/excerpt.h"
 #include "gato/core/text.h"
 
 namespace gato::episode {

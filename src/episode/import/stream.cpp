@@ -4,13 +4,13 @@
 #include <mutex>
 #include <utility>
 
-#include "core/excerpt.h"
 #include "episode/group.h"
 #include "episode/import/stream_episode.h"
 #include "episode/import/stream_input.h"
 #include "episode/shard_footer.h"
 #include "episode/stream.pb.h"
 #include "gato/core/error.h"
+#include "gato/core/excerpt.h"
 #include "gato/core/text.h"
 #include "gato/episode/formats.h"
 
