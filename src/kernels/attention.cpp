@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "gato/core/error.h"
+#include "gato/core/profile.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/lanes.h"
+#include "kernels/data.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -61,17 +63,20 @@ int64_t check_starts(const at::Tensor& sequence_start) {
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv, const at::Tensor& starts,
                             const RotaryTable& rotary) {
+    const profile::Scope scope("attention forward");
     const cpu::AttentionShape shape = shape_of(qkv, rotary);
     const at::Tensor out = at::empty({shape.rows, shape.tokens, shape.heads, shape.head_dim}, qkv.options());
-    const at::Tensor log_sum = at::empty({shape.rows, shape.heads, shape.tokens}, qkv.options());
-    const auto* from = qkv.const_data_ptr<float>();
+    const at::Tensor log_sum = at::empty({shape.rows, shape.heads, shape.tokens}, at::kFloat);
     const auto* start = starts.const_data_ptr<int32_t>();
-    auto* to = out.mutable_data_ptr<float>();
     auto* sums = log_sum.mutable_data_ptr<float>();
-    for_ranges(shape.rows * shape.heads, 16 * shape.tokens * shape.head_dim, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        cpu::attention_forward(shape, i / shape.heads, i % shape.heads, from, start, to, sums);
-      }
+    with_type_of(qkv, [&]<class T>(T) {
+      const T* from = data<T>(qkv);
+      T* to = mutable_data<T>(out);
+      for_ranges(shape.rows * shape.heads, 16 * shape.tokens * shape.head_dim, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          cpu::attention_forward(shape, i / shape.heads, i % shape.heads, from, start, to, sums);
+        }
+      });
     });
     context->save_for_backward({qkv, starts, log_sum});
     context->saved_data["cosine"] = rotary.cosine;
@@ -80,21 +85,24 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const profile::Scope scope("attention backward");
     const variable_list saved = context->get_saved_variables();
     const RotaryTable rotary{context->saved_data["cosine"].toTensor(), context->saved_data["sine"].toTensor()};
     const at::Tensor& qkv = saved[0];
     const cpu::AttentionShape shape = shape_of(qkv, rotary);
     const at::Tensor out_gradient = gradients[0].contiguous();
     const at::Tensor qkv_gradient = at::empty_like(qkv);
-    const auto* from = qkv.const_data_ptr<float>();
     const auto* start = saved[1].const_data_ptr<int32_t>();
     const auto* sums = saved[2].const_data_ptr<float>();
-    const auto* up = out_gradient.const_data_ptr<float>();
-    auto* to = qkv_gradient.mutable_data_ptr<float>();
-    for_ranges(shape.rows * shape.heads, 32 * shape.tokens * shape.head_dim, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        cpu::attention_backward(shape, i / shape.heads, i % shape.heads, from, start, sums, up, to);
-      }
+    with_type_of(qkv, [&]<class T>(T) {
+      const T* from = data<T>(qkv);
+      const T* up = data<T>(out_gradient);
+      T* to = mutable_data<T>(qkv_gradient);
+      for_ranges(shape.rows * shape.heads, 32 * shape.tokens * shape.head_dim, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          cpu::attention_backward(shape, i / shape.heads, i % shape.heads, from, start, sums, up, to);
+        }
+      });
     });
     return {qkv_gradient, {}, {}};
   }
@@ -121,7 +129,7 @@ RotaryTable make_rotary_table(int64_t positions, int64_t head_dim, double base) 
 }
 
 at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_start, const RotaryTable& rotary) {
-  check_tensor(qkv, "qkv", at::kFloat, {-1, -1, 3, -1, -1});
+  check_activation(qkv, "qkv", {-1, -1, 3, -1, -1});
   check_tensor(sequence_start, "sequence_start", at::kInt, {qkv.size(0), qkv.size(1)});
   GATO_CHECK(qkv.size(4) > 0, "the head dimension must be positive");
   check_rotary(rotary, qkv.size(4), check_starts(sequence_start));
@@ -142,7 +150,7 @@ at::Tensor cached_attention(const at::Tensor& qkv, std::span<const CacheRun> run
   GATO_CHECK(!c10::GradMode::is_enabled() || !qkv.requires_grad(), "cached attention has no gradients");
   const int64_t heads = cache.keys.size(1);
   const int64_t head_dim = cache.keys.size(2);
-  check_tensor(qkv, "qkv", at::kFloat, {-1, 3, heads, head_dim});
+  check_activation(qkv, "qkv", {-1, 3, heads, head_dim});
   std::vector<int64_t> first(runs.size());
   int64_t tokens = 0;
   int64_t longest = 0;
@@ -163,17 +171,19 @@ at::Tensor cached_attention(const at::Tensor& qkv, std::span<const CacheRun> run
   const cpu::AttentionShape shape = shape_of(1, tokens, heads, head_dim, rotary);
   const cpu::CacheView view{cache.keys.mutable_data_ptr<float>(), cache.values.mutable_data_ptr<float>(),
                             cache.keys.size(3), cache.values.size(3)};
-  const auto* from = qkv.const_data_ptr<float>();
-  auto* to = out.mutable_data_ptr<float>();
   const int64_t width = heads * head_dim;
   const auto num_runs = static_cast<int64_t>(runs.size());
-  for_ranges(num_runs * heads, 2 * longest * head_dim, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const auto r = static_cast<size_t>(i / heads);
-      const CacheRun& run = runs[r];
-      cpu::attention_cached(shape, view, run.slot, i % heads, run.position, run.count, from + first[r] * 3 * width,
-                            to + first[r] * width);
-    }
+  with_type_of(qkv, [&]<class T>(T) {
+    const T* from = data<T>(qkv);
+    T* to = mutable_data<T>(out);
+    for_ranges(num_runs * heads, 2 * longest * head_dim, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const auto r = static_cast<size_t>(i / heads);
+        const CacheRun& run = runs[r];
+        cpu::attention_cached(shape, view, run.slot, i % heads, run.position, run.count, from + first[r] * 3 * width,
+                              to + first[r] * width);
+      }
+    });
   });
   return out;
 }

@@ -32,10 +32,16 @@ void check_tensor(const at::Tensor& x, const char* name, at::ScalarType dtype, s
   GATO_CHECK(x.is_contiguous(), name, " must be dense, has strides ", x.strides());
 }
 
+void check_activation(const at::Tensor& x, const char* name, std::initializer_list<int64_t> sizes) {
+  const bool bf16 = x.defined() && x.scalar_type() == at::kBFloat16;
+  check_tensor(x, name, bf16 ? at::kBFloat16 : at::kFloat, sizes);
+}
+
 void check_parameter(const Parameter& x, const char* name, std::initializer_list<int64_t> sizes) {
   check_tensor(x.value, name, at::kFloat, sizes);
   GATO_CHECK(!x.value.requires_grad(), name, " must not require grad: its gradient is added to the given view");
   if (x.gradient.defined()) check_tensor(x.gradient, name, at::kFloat, sizes);
+  if (x.compute.defined()) check_tensor(x.compute, name, at::kBFloat16, sizes);
 }
 
 }  // namespace gato::kernels

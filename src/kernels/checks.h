@@ -11,6 +11,9 @@ namespace gato::kernels {
 /// of the given sizes (-1: any).
 void check_tensor(const at::Tensor& x, const char* name, at::ScalarType dtype, std::initializer_list<int64_t> sizes);
 
+/// The same for fp32 or bf16.
+void check_activation(const at::Tensor& x, const char* name, std::initializer_list<int64_t> sizes);
+
 /// The same for fp32 and for both members of a parameter (its gradient may be undefined).
 void check_parameter(const Parameter& x, const char* name, std::initializer_list<int64_t> sizes);
 

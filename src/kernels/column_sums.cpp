@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels/cpu/rows.h"
+#include "kernels/data.h"
 #include "kernels/parallel.h"
 
 namespace gato::kernels {
@@ -11,9 +12,11 @@ void add_column_sums(const at::Tensor& x, const at::Tensor& totals) {
   const int64_t width = x.size(1);
   const Chunks chunks = make_chunks(x.size(0), 64, 16);
   std::vector<float> partial(static_cast<size_t>(chunks.number * width), 0.0f);
-  const auto* data = x.const_data_ptr<float>();
-  for_chunks(chunks, [&](int64_t chunk) {
-    cpu::add_column_sums(data, width, partial.data() + chunk * width, chunks.begin(chunk), chunks.end(chunk));
+  with_type_of(x, [&]<class T>(T) {
+    const T* from = data<T>(x);
+    for_chunks(chunks, [&](int64_t chunk) {
+      cpu::add_column_sums(from, width, partial.data() + chunk * width, chunks.begin(chunk), chunks.end(chunk));
+    });
   });
   cpu::add_column_sums(partial.data(), width, totals.mutable_data_ptr<float>(), 0, chunks.number);
 }

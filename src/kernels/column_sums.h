@@ -3,7 +3,8 @@
 
 namespace gato::kernels {
 
-/// totals[:] += the sum of the rows of `x` [N, C], in an order that does not depend on the number of threads.
+/// totals[:] += the sum of the rows of `x` [N, C], fp32 or bf16, in an order that does not depend on the number of
+/// threads.
 void add_column_sums(const at::Tensor& x, const at::Tensor& totals);
 
 }  // namespace gato::kernels

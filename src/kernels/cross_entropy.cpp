@@ -4,14 +4,17 @@
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
+#include <c10/util/BFloat16.h>
 
 #include <cmath>
 #include <vector>
 
 #include "gato/core/error.h"
+#include "gato/core/profile.h"
 #include "gato/kernels/linear.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/cross_entropy.h"
+#include "kernels/data.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -44,6 +47,11 @@ TargetShares target_shares(int64_t target, const SoftTargets& soft) {
   return result;
 }
 
+float as_float(float x) { return x; }
+float as_float(cpu::Bf16 x) { return c10::detail::f32_from_bits(x.bits); }
+void assign(float& to, float x) { to = x; }
+void assign(cpu::Bf16& to, float x) { to.bits = c10::detail::round_to_nearest_even(x); }
+
 /// The loss at P positions, worked off in chunks of positions whose logits fit `max_logits`.
 struct HeadTask {
   at::Tensor gathered;  // [P, C]
@@ -56,28 +64,33 @@ struct HeadTask {
   [[nodiscard]] int64_t positions() const { return gathered.size(0); }
   [[nodiscard]] int64_t vocabulary() const { return table.value.size(0); }
 
+  /// The table in the type of the hidden states.
+  [[nodiscard]] const at::Tensor& operand() const {
+    return gathered.scalar_type() == at::kBFloat16 ? table.compute : table.value;
+  }
+
   [[nodiscard]] at::Tensor logits(int64_t begin, int64_t end) const {
     const at::Tensor out = at::empty({end - begin, vocabulary()}, gathered.options());
-    matmul_into(gathered.slice(0, begin, end), table.value.t(), out, 0);
+    matmul_into(gathered.slice(0, begin, end), operand().t(), out, 0);
     return out;
   }
 
   /// Loss (unweighted), nll and log-sum-exp of positions [begin, end), from their logits.
-  void measure(const at::Tensor& logits, int64_t begin, float* loss, float* nll, float* log_sum) const {
-    const auto* data = logits.const_data_ptr<float>();
+  template <class T>
+  void measure(const T* data, int64_t rows, int64_t begin, float* loss, float* nll, float* log_sum) const {
     const auto* target = targets.const_data_ptr<int64_t>();
     const int64_t size = vocabulary();
-    for_ranges(logits.size(0), 8 * size, [&](int64_t first, int64_t last) {
+    for_ranges(rows, 8 * size, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
-        const float* row = data + i * size;
+        const T* row = data + i * size;
         const int64_t p = begin + i;
         log_sum[p] = cpu::log_sum_exp(row, size);
-        nll[p] = log_sum[p] - row[target[p]];
+        nll[p] = log_sum[p] - as_float(row[target[p]]);
         const TargetShares wanted = target_shares(target[p], soft);
         double expected = 0;
         for (size_t k = 0; k < wanted.shares.size(); ++k) {
-          expected +=
-              static_cast<double>(wanted.shares[k]) * static_cast<double>(row[wanted.first + static_cast<int64_t>(k)]);
+          expected += static_cast<double>(wanted.shares[k]) *
+                      static_cast<double>(as_float(row[wanted.first + static_cast<int64_t>(k)]));
         }
         loss[p] = static_cast<float>(static_cast<double>(log_sum[p]) - expected);
       }
@@ -85,20 +98,21 @@ struct HeadTask {
   }
 
   /// Turns logits of positions [begin, ...) into the gradient of scale x loss in place.
-  void differentiate(const at::Tensor& logits, int64_t begin, const float* log_sum, float scale) const {
-    auto* data = logits.mutable_data_ptr<float>();
+  template <class T>
+  void differentiate(T* data, int64_t rows, int64_t begin, const float* log_sum, float scale) const {
     const auto* target = targets.const_data_ptr<int64_t>();
     const auto* weight = weights.const_data_ptr<float>();
     const int64_t size = vocabulary();
-    for_ranges(logits.size(0), 8 * size, [&](int64_t first, int64_t last) {
+    for_ranges(rows, 8 * size, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
-        float* row = data + i * size;
+        T* row = data + i * size;
         const int64_t p = begin + i;
         const float factor = weight[p] * scale;
         cpu::softmax_times(row, size, log_sum[p], factor);
         const TargetShares wanted = target_shares(target[p], soft);
         for (size_t k = 0; k < wanted.shares.size(); ++k) {
-          row[wanted.first + static_cast<int64_t>(k)] -= factor * wanted.shares[k];
+          T& place = row[wanted.first + static_cast<int64_t>(k)];
+          assign(place, as_float(place) - factor * wanted.shares[k]);
         }
       }
     });
@@ -138,15 +152,18 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& hidden,
                                const std::optional<at::Tensor>& /*anchor*/, const at::Tensor& positions, HeadTask task,
                                bool keep_logits) {
+    const profile::Scope scope("head forward");
     task.gathered = at::index_select(hidden, 0, positions);
-    const at::Tensor losses = at::empty({3, task.positions()}, hidden.options());
+    const at::Tensor losses = at::empty({3, task.positions()}, at::kFloat);
     auto* loss = losses.mutable_data_ptr<float>();
     float* nll = loss + task.positions();
     float* log_sum = nll + task.positions();
     at::Tensor kept;
     for (int64_t begin = 0; begin < task.positions(); begin += task.chunk) {
       const at::Tensor logits = task.logits(begin, std::min(task.positions(), begin + task.chunk));
-      task.measure(logits, begin, loss, nll, log_sum);
+      const profile::Scope measuring("cross entropy forward");
+      with_type_of(logits,
+                   [&]<class T>(T) { task.measure(data<T>(logits), logits.size(0), begin, loss, nll, log_sum); });
       if (keep_logits) kept = logits;
     }
     context->save_for_backward({task.gathered, task.targets, task.weights, positions, losses, kept});
@@ -158,6 +175,7 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const profile::Scope scope("head backward");
     const variable_list saved = context->get_saved_variables();
     const HeadTask task = load_task(context, saved);
     const at::Tensor& positions = saved[3];
@@ -170,8 +188,13 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
     for (int64_t begin = 0; begin < task.positions(); begin += task.chunk) {
       const int64_t end = std::min(task.positions(), begin + task.chunk);
       const at::Tensor logits = kept_logits.defined() ? kept_logits : task.logits(begin, end);
-      task.differentiate(logits, begin, log_sum, scale);
-      matmul_into(logits, task.table.value, gathered_gradient.slice(0, begin, end), 0);
+      {
+        const profile::Scope differentiating("cross entropy backward");
+        with_type_of(logits, [&]<class T>(T) {
+          task.differentiate(mutable_data<T>(logits), logits.size(0), begin, log_sum, scale);
+        });
+      }
+      matmul_into(logits, task.operand(), gathered_gradient.slice(0, begin, end), 0);
       if (task.table.gradient.defined()) {
         matmul_into(logits.t(), task.gathered.slice(0, begin, end), task.table.gradient, 1);
       }
@@ -203,7 +226,9 @@ CrossEntropyResult head_cross_entropy(const at::Tensor& hidden, const Parameter&
                                       const at::Tensor& targets, const at::Tensor& weights, const SoftTargets& soft,
                                       int64_t max_logits) {
   check_parameter(table, "table", {-1, -1});
-  check_tensor(hidden, "hidden", at::kFloat, {-1, table.value.size(1)});
+  check_activation(hidden, "hidden", {-1, table.value.size(1)});
+  GATO_CHECK(hidden.scalar_type() == at::kFloat || table.compute.defined(),
+             "hidden is bf16, but the table has no bf16 copy (Parameter::compute)");
   check_tensor(positions, "positions", at::kLong, {-1});
   check_tensor(targets, "targets", at::kLong, {positions.size(0)});
   check_tensor(weights, "weights", at::kFloat, {positions.size(0)});

@@ -6,9 +6,11 @@
 #include <vector>
 
 #include "gato/core/error.h"
+#include "gato/core/profile.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/layer_norm.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/data.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -23,7 +25,8 @@ int64_t rows_per_factor(const at::Tensor& scale, int64_t rows) {
 
 /// Sums the parameters' gradients over fixed chunks of rows, so that the result does not depend on the number of
 /// threads.
-void run_backward(const cpu::LayerNormBackward& task, int64_t rows, const Parameter& gain, const Parameter& offset) {
+template <class T>
+void run_backward(const cpu::LayerNormBackward<T>& task, int64_t rows, const Parameter& gain, const Parameter& offset) {
   const Chunks chunks = make_chunks(rows, 32, 16);
   const int64_t width = task.width;
   std::vector<float> partial(static_cast<size_t>(chunks.number * 2 * width), 0.0f);
@@ -42,38 +45,43 @@ void run_backward(const cpu::LayerNormBackward& task, int64_t rows, const Parame
 struct ResidualLayerNormFunction : torch::autograd::Function<ResidualLayerNormFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& x, const std::optional<at::Tensor>& residual,
                                const std::optional<at::Tensor>& /*anchor*/, const std::optional<at::Tensor>& factors,
-                               const Parameter& gain, const Parameter& offset) {
+                               const Parameter& gain, const Parameter& offset, at::ScalarType dtype) {
+    const profile::Scope scope("norm forward");
     const at::Tensor delta = residual.value_or(at::Tensor());
     const at::Tensor scale = factors.value_or(at::Tensor());
     const int64_t rows = x.size(0);
     const int64_t width = x.size(1);
     const at::Tensor sum = delta.defined() ? at::empty_like(x) : x;
-    const at::Tensor y = at::empty_like(x);
+    const at::Tensor y = at::empty_like(x, x.options().dtype(dtype));
     const at::Tensor statistics = at::empty({2, rows}, x.options());
     auto* mean = statistics.mutable_data_ptr<float>();
-    const cpu::LayerNormForward task{.x = x.const_data_ptr<float>(),
-                                     .delta = delta.defined() ? delta.const_data_ptr<float>() : nullptr,
-                                     .factors = factors_of(scale),
-                                     .rows_per_factor = rows_per_factor(scale, rows),
-                                     .gain = gain.value.const_data_ptr<float>(),
-                                     .offset = offset.value.const_data_ptr<float>(),
-                                     .width = width,
-                                     .epsilon = static_cast<float>(kLayerNormEpsilon),
-                                     .sum = delta.defined() ? sum.mutable_data_ptr<float>() : nullptr,
-                                     .y = y.mutable_data_ptr<float>(),
-                                     .mean = mean,
-                                     .inverse_deviation = mean + rows};
-    for_ranges(rows, 2 * width, [&](int64_t begin, int64_t end) { cpu::layer_norm_forward(task, begin, end); });
+    with_type_of(y, [&]<class T>(T) {
+      const cpu::LayerNormForward<T> task{.x = x.const_data_ptr<float>(),
+                                          .delta = data_or_null<T>(delta),
+                                          .factors = factors_of(scale),
+                                          .rows_per_factor = rows_per_factor(scale, rows),
+                                          .gain = gain.value.const_data_ptr<float>(),
+                                          .offset = offset.value.const_data_ptr<float>(),
+                                          .width = width,
+                                          .epsilon = static_cast<float>(kLayerNormEpsilon),
+                                          .sum = delta.defined() ? sum.mutable_data_ptr<float>() : nullptr,
+                                          .y = mutable_data<T>(y),
+                                          .mean = mean,
+                                          .inverse_deviation = mean + rows};
+      for_ranges(rows, 2 * width, [&](int64_t begin, int64_t end) { cpu::layer_norm_forward(task, begin, end); });
+    });
     context->set_materialize_grads(false);
     context->save_for_backward({sum, statistics});
     context->saved_data["scale"] = scale;
     context->saved_data["has_delta"] = delta.defined();
+    context->saved_data["dtype"] = static_cast<int64_t>(dtype);
     save_parameter(context, "gain", gain);
     save_parameter(context, "offset", offset);
     return delta.defined() ? variable_list{y, sum} : variable_list{y};
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const profile::Scope scope("norm backward");
     const variable_list saved = context->get_saved_variables();
     const at::Tensor& sum = saved[0];
     const at::Tensor scale = context->saved_data["scale"].toTensor();
@@ -81,26 +89,30 @@ struct ResidualLayerNormFunction : torch::autograd::Function<ResidualLayerNormFu
     const Parameter gain = saved_parameter(context, "gain");
     const Parameter offset = saved_parameter(context, "offset");
     const int64_t rows = sum.size(0);
-    const at::Tensor dy = gradients[0].defined() ? gradients[0].contiguous() : at::zeros_like(sum);
+    const auto dtype = static_cast<at::ScalarType>(context->saved_data["dtype"].toInt());
+    const at::Tensor dy =
+        gradients[0].defined() ? gradients[0].contiguous() : at::zeros_like(sum, sum.options().dtype(dtype));
     const at::Tensor extra = has_delta && gradients[1].defined() ? gradients[1].contiguous() : at::Tensor();
     const at::Tensor dx = at::empty_like(sum);
-    // Without factors the residual branch has the gradient of the sum itself.
-    const at::Tensor d_delta = has_delta && scale.defined() ? at::empty_like(sum) : at::Tensor();
+    // Without factors, and in the same type, the residual branch has the gradient of the sum itself.
+    const bool own_delta = has_delta && (scale.defined() || dtype != at::kFloat);
+    const at::Tensor d_delta = own_delta ? at::empty_like(dy) : at::Tensor();
     const auto* mean = saved[1].const_data_ptr<float>();
-    const cpu::LayerNormBackward task{
-        .sum = sum.const_data_ptr<float>(),
-        .mean = mean,
-        .inverse_deviation = mean + rows,
-        .gain = gain.value.const_data_ptr<float>(),
-        .y_gradient = dy.const_data_ptr<float>(),
-        .sum_gradient = extra.defined() ? extra.const_data_ptr<float>() : nullptr,
-        .factors = factors_of(scale),
-        .rows_per_factor = rows_per_factor(scale, rows),
-        .width = sum.size(1),
-        .x_gradient = dx.mutable_data_ptr<float>(),
-        .delta_gradient = d_delta.defined() ? d_delta.mutable_data_ptr<float>() : nullptr};
-    run_backward(task, rows, gain, offset);
-    return {dx, !has_delta || scale.defined() ? d_delta : dx, {}, {}, {}, {}};
+    with_type_of(dy, [&]<class T>(T) {
+      const cpu::LayerNormBackward<T> task{.sum = sum.const_data_ptr<float>(),
+                                           .mean = mean,
+                                           .inverse_deviation = mean + rows,
+                                           .gain = gain.value.const_data_ptr<float>(),
+                                           .y_gradient = data<T>(dy),
+                                           .sum_gradient = data_or_null<float>(extra),
+                                           .factors = factors_of(scale),
+                                           .rows_per_factor = rows_per_factor(scale, rows),
+                                           .width = sum.size(1),
+                                           .x_gradient = dx.mutable_data_ptr<float>(),
+                                           .delta_gradient = own_delta ? mutable_data<T>(d_delta) : nullptr};
+      run_backward(task, rows, gain, offset);
+    });
+    return {dx, own_delta || !has_delta ? d_delta : dx, {}, {}, {}, {}, {}};
   }
 };
 
@@ -113,24 +125,27 @@ void check_norm(const at::Tensor& x, const Parameter& gain, const Parameter& off
 
 }  // namespace
 
-at::Tensor layer_norm(const at::Tensor& x, const Parameter& gain, const Parameter& offset) {
+at::Tensor layer_norm(const at::Tensor& x, const Parameter& gain, const Parameter& offset, at::ScalarType dtype) {
   check_norm(x, gain, offset);
+  GATO_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "a norm gives Float or BFloat16, not ",
+             c10::toString(dtype));
   return ResidualLayerNormFunction::apply(x, std::optional<at::Tensor>(), graph_anchor({&gain, &offset}),
-                                          std::optional<at::Tensor>(), gain, offset)[0];
+                                          std::optional<at::Tensor>(), gain, offset, dtype)[0];
 }
 
 std::pair<at::Tensor, at::Tensor> residual_layer_norm(const at::Tensor& x, const at::Tensor& delta,
                                                       const at::Tensor& scale, const Parameter& gain,
                                                       const Parameter& offset) {
   check_norm(x, gain, offset);
-  check_tensor(delta, "delta", at::kFloat, {x.size(0), x.size(1)});
+  check_activation(delta, "delta", {x.size(0), x.size(1)});
   if (scale.defined()) {
     check_tensor(scale, "scale", at::kFloat, {-1});
     GATO_CHECK(scale.size(0) > 0 ? x.size(0) % scale.size(0) == 0 : x.size(0) == 0, "x has ", x.size(0),
                " rows, which ", scale.size(0), " factors do not divide");
   }
-  const variable_list results = ResidualLayerNormFunction::apply(
-      x, optional_tensor(delta), graph_anchor({&gain, &offset}), optional_tensor(scale), gain, offset);
+  const variable_list results =
+      ResidualLayerNormFunction::apply(x, optional_tensor(delta), graph_anchor({&gain, &offset}),
+                                       optional_tensor(scale), gain, offset, delta.scalar_type());
   return {results[1], results[0]};
 }
 

@@ -2,14 +2,31 @@
 
 #include <ATen/ops/empty.h>
 
+#include "gato/core/error.h"
+#include "gato/core/profile.h"
 #include "kernels/checks.h"
 #include "kernels/column_sums.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/data.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
 namespace gato::kernels {
 namespace {
+
+/// The weight in the type of the activations.
+const at::Tensor& operand(const Parameter& weight, const at::Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 ? weight.compute : weight.value;
+}
+
+void fill_with(const at::Tensor& bias, const at::Tensor& y) {
+  const auto* from = bias.const_data_ptr<float>();
+  const int64_t width = y.size(1);
+  with_type_of(y, [&]<class T>(T) {
+    T* to = mutable_data<T>(y);
+    for_ranges(y.size(0), width / 4, [&](int64_t begin, int64_t end) { cpu::fill_rows(from, width, to, begin, end); });
+  });
+}
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const std::optional<at::Tensor>& /*anchor*/,
@@ -17,15 +34,10 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     context->save_for_backward({x});
     save_parameter(context, "weight", weight);
     save_parameter(context, "bias", bias);
+    const profile::Scope scope(weight.name, " forward");
     at::Tensor y = at::empty({x.size(0), weight.value.size(0)}, x.options());
-    if (bias.defined()) {
-      const auto* from = bias.value.const_data_ptr<float>();
-      auto* to = y.mutable_data_ptr<float>();
-      const int64_t width = y.size(1);
-      for_ranges(y.size(0), width / 4,
-                 [&](int64_t begin, int64_t end) { cpu::fill_rows(from, width, to, begin, end); });
-    }
-    matmul_into(x, weight.value.t(), y, bias.defined() ? 1.0f : 0.0f);
+    if (bias.defined()) fill_with(bias.value, y);
+    matmul_into(x, operand(weight, x).t(), y, bias.defined() ? 1.0f : 0.0f);
     return y;
   }
 
@@ -36,11 +48,18 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     const at::Tensor dy = gradients[0].contiguous();
     at::Tensor dx;
     if (context->needs_input_grad(0)) {
+      const profile::Scope scope(weight.name, " backward, input");
       dx = at::empty(x.sizes(), x.options());
-      matmul_into(dy, weight.value, dx, 0);
+      matmul_into(dy, operand(weight, x), dx, 0);
     }
-    if (weight.gradient.defined()) matmul_into(dy.t(), x, weight.gradient, 1);
-    if (bias.gradient.defined()) add_column_sums(dy, bias.gradient);
+    if (weight.gradient.defined()) {
+      const profile::Scope scope(weight.name, " backward, weight");
+      matmul_into(dy.t(), x, weight.gradient, 1);
+    }
+    if (bias.gradient.defined()) {
+      const profile::Scope scope("bias backward");
+      add_column_sums(dy, bias.gradient);
+    }
     return {dx, {}, {}, {}};
   }
 };
@@ -49,7 +68,9 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter& bias) {
   check_parameter(weight, "weight", {-1, -1});
-  check_tensor(x, "x", at::kFloat, {-1, weight.value.size(1)});
+  check_activation(x, "x", {-1, weight.value.size(1)});
+  GATO_CHECK(x.scalar_type() == at::kFloat || weight.compute.defined(),
+             "x is bf16, but the weight has no bf16 copy (Parameter::compute)");
   if (bias.defined()) check_parameter(bias, "bias", {weight.value.size(0)});
   return LinearFunction::apply(x, graph_anchor({&weight, &bias}), weight, bias);
 }

@@ -5,6 +5,9 @@
 
 #include "gato/core/error.h"
 #include "gato/kernels/linear.h"
+#include "kernels/cpu/rows.h"
+#include "kernels/data.h"
+#include "kernels/parallel.h"
 
 namespace at::native {
 // Exported by libtorch_cpu, in no installed header.
@@ -46,6 +49,61 @@ bool use_one_dnn(int64_t multiply_adds) {
   return preferred && multiply_adds >= kSmallProduct;
 }
 
+/// Whether oneDNN computes bf16 products: it needs AVX-512 with bytes and words; with AVX-512-BF16 they are fast.
+bool has_one_dnn_bf16() {
+#if defined(__x86_64__)
+  return at::hasMKLDNN() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0;
+#else
+  return false;
+#endif
+}
+
+bool use_one_dnn_bf16() {
+  static const bool available = has_one_dnn_bf16();
+  return available && route_setting().load(std::memory_order_relaxed) != MatmulRoute::kBlas;
+}
+
+/// to += from, bf16 onto fp32, both dense.
+void add_bf16(const at::Tensor& from, const at::Tensor& to) {
+  const auto* x = data<cpu::Bf16>(from);
+  auto* y = mutable_data<float>(to);
+  for_ranges(to.numel(), 1, [&](int64_t begin, int64_t end) { cpu::add(x + begin, y + begin, end - begin); });
+}
+
+void multiply_fp32(const at::Tensor& a, const at::Tensor& b, at::Tensor out, float beta) {
+  if (use_one_dnn(a.size(0) * a.size(1) * b.size(1))) {
+    at::native::mkldnn_matmul(a, b, out, beta, 1);
+  } else if (beta == 0) {
+    at::mm_out(out, a, b);
+  } else {
+    out.addmm_(a, b);
+  }
+}
+
+void multiply_bf16(const at::Tensor& a, const at::Tensor& b, at::Tensor out, float beta) {
+  const bool wide = out.scalar_type() == at::kFloat;
+  if (!use_one_dnn_bf16()) {
+    const at::Tensor result = wide ? out : beta == 0 ? at::empty(out.sizes(), at::kFloat) : out.to(at::kFloat);
+    multiply_fp32(a.to(at::kFloat), b.to(at::kFloat), result, beta);
+    if (!wide) out.copy_(result);
+  } else if (!wide) {
+    at::native::mkldnn_matmul(a, b, out, beta, 1);
+  } else {
+    const at::Tensor product = at::empty(out.sizes(), a.options());
+    at::native::mkldnn_matmul(a, b, product, 0, 1);
+    if (beta == 0) out.zero_();
+    add_bf16(product, out);
+  }
+}
+
+void check_types(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out) {
+  const auto type = a.scalar_type();
+  GATO_CHECK((type == at::kFloat || type == at::kBFloat16) && b.scalar_type() == type &&
+                 (out.scalar_type() == type || out.scalar_type() == at::kFloat),
+             "types do not fit: ", type, " x ", b.scalar_type(), " into ", out.scalar_type());
+}
+
 }  // namespace
 
 void set_matmul_route(MatmulRoute route) {
@@ -60,16 +118,15 @@ void matmul_into(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out
                  out.size(1) == b.size(1),
              "sizes do not fit: ", a.sizes(), " x ", b.sizes(), " into ", out.sizes());
   GATO_CHECK(beta == 0 || beta == 1, "beta must be 0 or 1, is ", beta);
+  check_types(a, b, out);
   if (out.numel() == 0) return;
   at::Tensor target = out;
   if (a.size(1) == 0) {
     if (beta == 0) target.zero_();
-  } else if (use_one_dnn(a.size(0) * a.size(1) * b.size(1))) {
-    at::native::mkldnn_matmul(a, b, target, beta, 1);
-  } else if (beta == 0) {
-    at::mm_out(target, a, b);
+  } else if (a.scalar_type() == at::kBFloat16) {
+    multiply_bf16(a, b, target, beta);
   } else {
-    target.addmm_(a, b);
+    multiply_fp32(a, b, target, beta);
   }
 }
 

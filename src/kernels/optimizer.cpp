@@ -4,8 +4,11 @@
 #include <vector>
 
 #include "gato/core/error.h"
+#include "gato/core/profile.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/optimizer.h"
+#include "kernels/cpu/rows.h"
+#include "kernels/data.h"
 #include "kernels/parallel.h"
 
 namespace gato::kernels {
@@ -46,11 +49,14 @@ std::vector<Block> cut(std::span<const UpdateSpan> spans, int64_t elements) {
 }  // namespace
 
 void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
-                const at::Tensor& second_moment, std::span<const UpdateSpan> spans, const AdamWStep& step) {
+                const at::Tensor& second_moment, std::span<const UpdateSpan> spans, const AdamWStep& step,
+                const at::Tensor& compute) {
+  const profile::Scope scope("optimizer");
   check_tensor(values, "values", at::kFloat, {-1});
   check_tensor(gradients, "gradients", at::kFloat, {values.size(0)});
   check_tensor(first_moment, "first_moment", at::kFloat, {values.size(0)});
   check_tensor(second_moment, "second_moment", at::kFloat, {values.size(0)});
+  if (compute.defined()) check_tensor(compute, "compute", at::kBFloat16, {values.size(0)});
   GATO_CHECK(step.step >= 1, "steps are counted from 1, got ", step.step);
   const std::vector<Block> blocks = cut(spans, values.size(0));
   const cpu::AdamWFactors with_decay = make_factors(step, true);
@@ -59,16 +65,27 @@ void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at:
   const auto* gradient = gradients.const_data_ptr<float>();
   auto* first = first_moment.mutable_data_ptr<float>();
   auto* second = second_moment.mutable_data_ptr<float>();
+  auto* copy = compute.defined() ? mutable_data<cpu::Bf16>(compute) : nullptr;
   for_ranges(static_cast<int64_t>(blocks.size()), 2048, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const Block& block = blocks[static_cast<size_t>(i)];
       cpu::adamw_update(block.decay ? with_decay : without, value + block.begin, gradient + block.begin,
-                        first + block.begin, second + block.begin, block.size);
+                        first + block.begin, second + block.begin, copy == nullptr ? nullptr : copy + block.begin,
+                        block.size);
     }
   });
 }
 
+void round_to_bf16(const at::Tensor& from, const at::Tensor& to) {
+  check_tensor(from, "from", at::kFloat, {-1});
+  check_tensor(to, "to", at::kBFloat16, {from.size(0)});
+  const auto* x = from.const_data_ptr<float>();
+  auto* y = mutable_data<cpu::Bf16>(to);
+  for_ranges(from.numel(), 1, [&](int64_t begin, int64_t end) { cpu::convert(x + begin, y + begin, end - begin); });
+}
+
 double squared_norm(const at::Tensor& x) {
+  const profile::Scope scope("gradient norm");
   check_tensor(x, "x", at::kFloat, {-1});
   const Chunks chunks = make_chunks(x.numel(), 1 << 16, 256);
   std::vector<double> parts(static_cast<size_t>(chunks.number), 0.0);

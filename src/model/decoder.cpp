@@ -119,9 +119,11 @@ at::Tensor Decoder::append(std::span<const int64_t> slots, std::span<const Decod
   hooks.attend = [&](int64_t layer, const at::Tensor& qkv) {
     const auto l = static_cast<size_t>(layer);
     const at::Tensor split = qkv.view({-1, 3, config.heads, config.head_dim});
-    const at::Tensor mixed = model_->relative() ? kernels::cached_relative_attention(split, runs, caches_[l],
-                                                                                     distance_keys_[l], model_->biases_)
-                                                : kernels::cached_attention(split, runs, caches_[l], rotary_);
+    const at::Tensor mixed = model_->relative()
+                                 ? kernels::cached_relative_attention(split.to(at::kFloat), runs, caches_[l],
+                                                                      distance_keys_[l], model_->biases_)
+                                       .to(qkv.scalar_type())
+                                 : kernels::cached_attention(split, runs, caches_[l], rotary_);
     return mixed.view({-1, config.heads * config.head_dim});
   };
   hooks.scale = [](int64_t, int64_t) { return at::Tensor(); };

@@ -13,6 +13,7 @@
 #include "gato/kernels/layer_norm.h"
 #include "gato/kernels/linear.h"
 #include "model/layout.h"
+#include "model/recompute.h"
 
 namespace gato::model {
 namespace {
@@ -101,8 +102,10 @@ Model::Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, 
     : config_(config), shape_(shape), positions_(std::make_unique<PositionCache>()) {
   check_config(config);
   check_shape(shape);
-  store_ = std::make_unique<ParameterStore>(declare_parameters(config, shape), purpose == Purpose::kTraining);
+  store_ = std::make_unique<ParameterStore>(declare_parameters(config, shape), purpose == Purpose::kTraining,
+                                            config.precision == Precision::kBf16);
   initialise_parameters(config, shape, seed, *store_);
+  store_->values_changed();
   bind_parameters();
 }
 
@@ -156,29 +159,52 @@ at::Tensor Model::embed(kernels::EmbeddingInput input, const at::Tensor& patches
   return kernels::embed(input, tables_, vectors);
 }
 
-at::Tensor Model::run_blocks(at::Tensor x, const BlockHooks& hooks) const {
-  at::Tensor delta, scale, y;
-  for (int64_t layer = 0; layer < config_.layers; ++layer) {
-    const Block& b = blocks_[static_cast<size_t>(layer)];
-    if (layer == 0) {
-      y = kernels::layer_norm(x, b.attention_gain, b.attention_offset);
-    } else {
-      std::tie(x, y) = kernels::residual_layer_norm(x, delta, scale, b.attention_gain, b.attention_offset);
-    }
-    at::Tensor attended = hooks.attend(layer, kernels::linear(y, b.qkv, b.qkv_bias));
-    if (layer + 1 == config_.layers && hooks.kept.defined()) {
-      attended = attended.index_select(0, hooks.kept);
-      x = x.index_select(0, hooks.kept);
-    }
-    delta = kernels::linear(attended, b.out, b.out_bias);
-    if (hooks.drop) delta = hooks.drop(layer, kAttentionBranch, delta);
-    scale = hooks.scale(layer, kAttentionBranch);
-    std::tie(x, y) = kernels::residual_layer_norm(x, delta, scale, b.feed_gain, b.feed_offset);
-    delta = kernels::linear(kernels::geglu(kernels::linear(y, b.up, b.up_bias)), b.down, b.down_bias);
-    if (hooks.drop) delta = hooks.drop(layer, kFeedBranch, delta);
-    scale = hooks.scale(layer, kFeedBranch);
+at::ScalarType Model::compute_type() const {
+  return config_.precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat;
+}
+
+std::pair<at::Tensor, at::Tensor> Model::run_block(int64_t layer, at::Tensor x, at::Tensor delta,
+                                                   const BlockHooks& hooks) const {
+  const Block& b = blocks_[static_cast<size_t>(layer)];
+  at::Tensor y;
+  if (layer == 0) {
+    y = kernels::layer_norm(x, b.attention_gain, b.attention_offset, compute_type());
+  } else {
+    std::tie(x, y) = kernels::residual_layer_norm(x, delta, hooks.scale(layer - 1, kFeedBranch), b.attention_gain,
+                                                  b.attention_offset);
   }
-  return kernels::residual_layer_norm(x, delta, scale, final_gain_, final_offset_).second;
+  at::Tensor attended = hooks.attend(layer, kernels::linear(y, b.qkv, b.qkv_bias));
+  if (layer + 1 == config_.layers && hooks.kept.defined()) {
+    attended = attended.index_select(0, hooks.kept);
+    x = x.index_select(0, hooks.kept);
+  }
+  delta = kernels::linear(attended, b.out, b.out_bias);
+  if (hooks.drop) delta = hooks.drop(layer, kAttentionBranch, delta);
+  std::tie(x, y) =
+      kernels::residual_layer_norm(x, delta, hooks.scale(layer, kAttentionBranch), b.feed_gain, b.feed_offset);
+  delta = kernels::linear(kernels::geglu(kernels::linear(y, b.up, b.up_bias)), b.down, b.down_bias);
+  if (hooks.drop) delta = hooks.drop(layer, kFeedBranch, delta);
+  return {x, delta};
+}
+
+at::Tensor Model::run_blocks(at::Tensor x, const BlockHooks& hooks) const {
+  at::Tensor delta;
+  const bool recompute = hooks.recompute && c10::GradMode::is_enabled() && store_->gradients().defined();
+  const auto kept_hooks = recompute ? std::make_shared<const BlockHooks>(hooks) : nullptr;
+  for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    if (recompute) {
+      std::tie(x, delta) = recomputed(
+          [this, layer, kept_hooks](const at::Tensor& stream, const at::Tensor& added) {
+            return run_block(layer, stream, added, *kept_hooks);
+          },
+          x, delta);
+    } else {
+      std::tie(x, delta) = run_block(layer, std::move(x), std::move(delta), hooks);
+    }
+  }
+  return kernels::residual_layer_norm(x, delta, hooks.scale(config_.layers - 1, kFeedBranch), final_gain_,
+                                      final_offset_)
+      .second;
 }
 
 at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options) const {
@@ -190,20 +216,22 @@ at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options
                                           flat_indices(input.local_positions, "local_positions", input.ids),
                                           input.patch_index, input.patch_rows, input.patch_columns};
   const kernels::RotaryTable table = rotary(tokens);
-  BlockHooks hooks;
-  hooks.attend = [&](int64_t layer, const at::Tensor& qkv) {
+  BlockHooks hooks;  // with copies, since recomputation calls them after this function has returned
+  hooks.recompute = options.recompute;
+  hooks.attend = [this, rows, tokens, table, starts = input.sequence_starts](int64_t layer, const at::Tensor& qkv) {
     const at::Tensor split = qkv.view({rows, tokens, 3, config_.heads, config_.head_dim});
     const at::Tensor mixed =
-        relative() ? kernels::relative_attention(split, input.sequence_starts, distance_keys(layer, tokens), biases_)
-                   : kernels::document_attention(split, input.sequence_starts, table);
+        relative() ? kernels::relative_attention(split.to(at::kFloat), starts, distance_keys(layer, tokens), biases_)
+                         .to(qkv.scalar_type())
+                   : kernels::document_attention(split, starts, table);
     return mixed.view({rows * tokens, config_.heads * config_.head_dim});
   };
   if (options.training && config_.dropout > 0) {
-    hooks.drop = [&](int64_t layer, int64_t branch, const at::Tensor& delta) {
-      return drop_branch(options, config_.dropout, layer, branch, tokens, delta);
+    hooks.drop = [this, options, tokens](int64_t layer, int64_t branch, const at::Tensor& delta) {
+      return drop_branch(options, config_.dropout, layer, branch, tokens, delta.to(at::kFloat)).to(delta.scalar_type());
     };
   }
-  hooks.scale = [&](int64_t layer, int64_t branch) {
+  hooks.scale = [this, options, rows](int64_t layer, int64_t branch) {
     return branch_factors(options, config_.stochastic_depth, layer, branch, rows);
   };
   return run_blocks(embed(embedding, input.patches), hooks);
@@ -227,8 +255,8 @@ at::Tensor Model::logits(const at::Tensor& hidden, int64_t first_id, int64_t num
   GATO_CHECK(hidden.dim() == 2 && hidden.size(1) == config_.width, "hidden states must be [n, ", config_.width, "]");
   GATO_CHECK(first_id >= 0 && num_ids >= 0 && first_id + num_ids <= shape_.vocabulary_size, "ids [", first_id, ", ",
              first_id + num_ids, ") lie outside a vocabulary of ", shape_.vocabulary_size);
-  const at::Tensor out = at::empty({hidden.size(0), num_ids}, hidden.options().requires_grad(false));
-  kernels::matmul_into(hidden.detach(), head_.value.slice(0, first_id, first_id + num_ids).t(), out, 0);
+  const at::Tensor out = at::empty({hidden.size(0), num_ids}, at::kFloat);
+  kernels::matmul_into(hidden.detach().to(at::kFloat), head_.value.slice(0, first_id, first_id + num_ids).t(), out, 0);
   return out;
 }
 

@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include "gato/core/error.h"
+#include "gato/core/profile.h"
+#include "gato/core/text.h"
 
 namespace gato::model {
 namespace {
@@ -17,6 +19,14 @@ int64_t aligned(int64_t size) { return (size + kSegmentAlignment - 1) / kSegment
 at::Tensor view_of(const at::Tensor& flat, const Segment& segment) {
   if (!flat.defined()) return {};
   return flat.slice(0, segment.offset, segment.offset + segment.size).view(segment.shape).variable_data();
+}
+
+/// "blocks.3.attention.qkv.weight" is part of "attention.qkv", as of all other blocks.
+std::string profile_name(const Segment& segment) {
+  std::vector<std::string> words = split(segment.name, '.');
+  if (words.size() > 2 && words[0] == "blocks") words.erase(words.begin(), words.begin() + 2);
+  if (words.size() > 1 && words.back() == "weight") words.pop_back();
+  return join(words, ".");
 }
 
 std::span<std::byte> bytes_of(const at::Tensor& flat, const Segment& segment) {
@@ -71,7 +81,7 @@ void check_flat(const ParameterStore& store, const at::Tensor& flat) {
 
 }  // namespace
 
-ParameterStore::ParameterStore(std::vector<Declaration> declarations, bool with_gradients) {
+ParameterStore::ParameterStore(std::vector<Declaration> declarations, bool with_gradients, bool with_compute) {
   int64_t offset = 0;
   for (Declaration& declaration : declarations) {
     Segment segment{std::move(declaration.name), std::move(declaration.shape), offset, 1, declaration.decay, true};
@@ -83,6 +93,7 @@ ParameterStore::ParameterStore(std::vector<Declaration> declarations, bool with_
   }
   values_ = at::zeros({offset}, at::kFloat);
   if (with_gradients) gradients_ = at::zeros({offset}, at::kFloat);
+  if (with_compute) compute_ = at::zeros({offset}, at::kBFloat16);
 }
 
 const Segment* ParameterStore::find(std::string_view name) const {
@@ -101,16 +112,28 @@ void ParameterStore::zero_gradients() {
   gradients_.zero_();
 }
 
+void ParameterStore::values_changed() {
+  if (compute_.defined()) kernels::round_to_bf16(values_, compute_);
+}
+
+void ParameterStore::update(const at::Tensor& first_moment, const at::Tensor& second_moment,
+                            std::span<const kernels::UpdateSpan> spans, const kernels::AdamWStep& step) {
+  GATO_CHECK(gradients_.defined(), "the store was made without gradients");
+  kernels::adamw_step(values_, gradients_, first_moment, second_moment, spans, step, compute_);
+}
+
 kernels::Parameter ParameterStore::parameter(std::string_view name) const {
   const Segment* segment = find(name);
   GATO_CHECK(segment != nullptr, "there is no parameter named ", name);
-  return {view_of(values_, *segment), segment->trainable ? view_of(gradients_, *segment) : at::Tensor()};
+  return {view_of(values_, *segment), segment->trainable ? view_of(gradients_, *segment) : at::Tensor(),
+          view_of(compute_, *segment), profile::intern(profile_name(*segment))};
 }
 
 std::vector<checkpoint::TensorView> ParameterStore::export_tensors() const { return export_flat(*this, values_, ""); }
 
 void ParameterStore::import_tensors(const checkpoint::SafetensorsReader& reader) {
   import_flat(*this, values_, "", reader);
+  values_changed();
 }
 
 std::vector<checkpoint::TensorView> export_flat(const ParameterStore& store, const at::Tensor& flat,

@@ -16,10 +16,10 @@ struct RotaryTable {
 
 /// Causal softmax attention inside the sequences of a row.
 ///
-/// `qkv` [B, T, 3, H, D] holds queries, keys, values. `sequence_start` int32 [B, T] is the row offset where the token's
-/// sequence starts: a token attends to [sequence_start, itself]. Scores are scaled by D^-1/2. With a `rotary` table,
-/// queries and keys are rotated by the token's index inside its sequence; it must have at least as many positions as
-/// the longest sequence (T is always enough). Returns [B, T, H, D].
+/// `qkv` [B, T, 3, H, D], fp32 or bf16, holds queries, keys, values. `sequence_start` int32 [B, T] is the row offset
+/// where the token's sequence starts: a token attends to [sequence_start, itself]. Scores are scaled by D^-1/2. With a
+/// `rotary` table, queries and keys are rotated by the token's index inside its sequence; it must have at least as many
+/// positions as the longest sequence (T is always enough). Returns [B, T, H, D] of qkv's type.
 ///
 /// Time and memory follow the lengths of the sequences, not T^2. Throws ContractError for wrong shapes and for starts
 /// that are no partition of the row into consecutive sequences.
@@ -39,9 +39,9 @@ struct CacheRun {
   int64_t slot = 0, position = 0, count = 0;
 };
 
-/// Attention of new tokens over what their slots hold. `qkv` [n, 3, H, D] are the tokens of the runs, one after the
-/// other; each slot at most once. Stores the new keys and values, then lets every token attend to [0, its position] of
-/// its slot. Returns [n, H, D]. No gradients.
+/// Attention of new tokens over what their slots hold. `qkv` [n, 3, H, D], fp32 or bf16, are the tokens of the runs,
+/// one after the other; each slot at most once. Stores the new keys and values, then lets every token attend to [0, its
+/// position] of its slot. Returns [n, H, D] of qkv's type. No gradients.
 [[nodiscard]] at::Tensor cached_attention(const at::Tensor& qkv, std::span<const CacheRun> runs,
                                           const AttentionCache& cache, const RotaryTable& rotary = {});
 

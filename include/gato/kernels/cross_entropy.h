@@ -16,10 +16,10 @@ struct CrossEntropyResult {
   at::Tensor nll;  ///< [P], detached: -log p(target) with hard targets, unweighted.
 };
 
-/// The head, only where there is loss: gathers `hidden` [N, C] at `positions` (int64 [P], ascending, each at most
-/// once), multiplies with `table` [V, C] and compares with `targets` (int64 [P], in [0, V)), weighted by `weights`
-/// (fp32 [P]). Logits are never held for more than `max_logits` elements at once; beyond that backward computes them
-/// again.
+/// The head, only where there is loss: gathers `hidden` [N, C], fp32 or bf16, at `positions` (int64 [P], ascending,
+/// each at most once), multiplies with `table` [V, C] and compares with `targets` (int64 [P], in [0, V)), weighted by
+/// `weights` (fp32 [P]). Logits have hidden's type, everything computed from them is fp32. Logits are never held for
+/// more than `max_logits` elements at once; beyond that backward computes them again.
 [[nodiscard]] CrossEntropyResult head_cross_entropy(const at::Tensor& hidden, const Parameter& table,
                                                     const at::Tensor& positions, const at::Tensor& targets,
                                                     const at::Tensor& weights, const SoftTargets& soft = {},

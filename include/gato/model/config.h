@@ -14,6 +14,13 @@ enum class PositionEncoding {
 GATO_CONFIG_ENUM(PositionEncoding, 3, {"rotary", PositionEncoding::kRotary}, {"relative", PositionEncoding::kRelative},
                  {"none", PositionEncoding::kNone})
 
+/// In which type activations go through matrix products.
+enum class Precision {
+  kFp32,
+  kBf16,  ///< With a bf16 copy of the parameters; parameters, gradients, residual stream, norms and losses stay fp32.
+};
+GATO_CONFIG_ENUM(Precision, 2, {"fp32", Precision::kFp32}, {"bf16", Precision::kBf16})
+
 /// The transformer's shape (`model` in a config file). Defaults are the 79 M model of the paper (appendix C.1).
 struct ModelConfig {
   int64_t layers = 8;
@@ -30,6 +37,7 @@ struct ModelConfig {
   double dropout = 0;
   bool action_positions = true;
   bool action_inputs = true;
+  Precision precision = Precision::kFp32;
 };
 GATO_CONFIG(
     ModelConfig, GATO_FIELD(layers, "Transformer blocks; 1 to 1024."),
@@ -55,7 +63,10 @@ GATO_CONFIG(
     GATO_FIELD(
         action_inputs,
         "Whether the model sees the values of earlier discrete and continuous action tokens; false: only that they "
-        "are there, as in the paper's real-time control of robots."))
+        "are there, as in the paper's real-time control of robots."),
+    GATO_FIELD(precision,
+               "fp32 or bf16: the type of activations in matrix products. bf16 is faster where the "
+               "processor has AVX512-BF16, and slower where it lacks AVX-512."))
 void validate_config(const ModelConfig& config, ConfigProblems& problems);
 
 /// What the tokenizer's vocabulary says of the model's tables.

@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gato/kernels/attention.h"
@@ -35,6 +36,8 @@ struct ForwardOptions {
   int64_t step = 0;              ///< Number of the update.
   int64_t first_row = 0;         ///< Number of the input's row 0 in the run's stream: which layers row r skips and what
                                  ///< dropout drops of it depends on (seed, step, layer, r).
+  bool recompute = false;        ///< Whether backward computes the blocks again instead of keeping what is inside them:
+                                 ///< the same bits for a third more time and much less memory.
   at::Tensor* hidden = nullptr;  ///< Receives the hidden states that the loss is computed from.
 };
 
@@ -68,7 +71,7 @@ class Model {
   [[nodiscard]] ParameterStore& store() { return *store_; }
   [[nodiscard]] const ParameterStore& store() const { return *store_; }
 
-  /// Hidden states [B x T, C] after the final LayerNorm.
+  /// Hidden states [B x T, C] after the final LayerNorm; bf16 where config().precision says so, else fp32.
   [[nodiscard]] at::Tensor forward(const ModelInput& input, const ForwardOptions& options = {}) const;
 
   /// Forward and the loss at its positions. Targets inside the value bins become Gaussians of `soft_sigma` bins; 0:
@@ -79,7 +82,8 @@ class Model {
   /// Adds the gradient of `loss` (a LossResult's) to store().gradients() and frees the graph.
   void backward(const at::Tensor& loss) const;
 
-  /// Logits [n, num_ids] of ids [first_id, first_id + num_ids) for hidden states [n, C]. No gradients.
+  /// Logits [n, num_ids], fp32, of ids [first_id, first_id + num_ids) for hidden states [n, C] of forward() or a
+  /// Decoder. No gradients.
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden, int64_t first_id, int64_t num_ids) const;
 
  private:
@@ -94,13 +98,19 @@ class Model {
     std::function<at::Tensor(int64_t layer, const at::Tensor& qkv)> attend;  // [N, 3 H D] -> [N, H D]
     std::function<at::Tensor(int64_t layer, int64_t branch)> scale;          // factors of a residual branch
     std::function<at::Tensor(int64_t layer, int64_t branch, const at::Tensor& delta)> drop;  // dropout; empty: none
-    at::Tensor kept;  // int64: rows wanted; undefined: all
+    at::Tensor kept;         // int64: rows wanted; undefined: all
+    bool recompute = false;  // then the functions are called after forward() has returned
   };
   class PositionCache;
+
+  [[nodiscard]] at::ScalarType compute_type() const;
 
   void bind_parameters();
   [[nodiscard]] at::Tensor embed(kernels::EmbeddingInput input, const at::Tensor& patches) const;
   [[nodiscard]] at::Tensor run_blocks(at::Tensor x, const BlockHooks& hooks) const;
+  /// One block, from (residual stream, what is to be added to it) to the same behind it.
+  [[nodiscard]] std::pair<at::Tensor, at::Tensor> run_block(int64_t layer, at::Tensor x, at::Tensor delta,
+                                                            const BlockHooks& hooks) const;
   [[nodiscard]] kernels::RotaryTable rotary(int64_t positions) const;
   /// Projected sinusoids [distances, H, D] of a layer, as kernels::relative_attention takes them.
   [[nodiscard]] at::Tensor distance_keys(int64_t layer, int64_t distances) const;

@@ -1,11 +1,13 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "gato/checkpoint/safetensors.h"
+#include "gato/kernels/optimizer.h"
 #include "gato/kernels/parameter.h"
 
 namespace gato::model {
@@ -22,7 +24,9 @@ struct Segment {
 constexpr int64_t kSegmentAlignment = 16;  ///< Elements; the gaps hold zeros in every buffer.
 
 /// All parameters in one flat fp32 buffer, and their gradients in another, in the order in which backward finishes them
-/// (the token table last). Operations get views; optimizer, snapshots and communication see two tensors.
+/// (the token table last). Operations get views; optimizer, snapshots and communication see two tensors. A store for
+/// bf16 computing has a third buffer, the values rounded to bf16, which update() writes in the same pass; whoever
+/// writes to values() in another way calls values_changed().
 class ParameterStore {
  public:
   /// What a parameter is before it has a place.
@@ -33,7 +37,7 @@ class ParameterStore {
   };
   /// Lays the parameters out in the given order and fills them with zeros. Without gradients the store serves inference
   /// alone. Throws ContractError for a name that comes twice.
-  ParameterStore(std::vector<Declaration> declarations, bool with_gradients);
+  ParameterStore(std::vector<Declaration> declarations, bool with_gradients, bool with_compute = false);
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 
@@ -43,7 +47,17 @@ class ParameterStore {
 
   [[nodiscard]] const at::Tensor& values() const { return values_; }        ///< fp32 [elements with padding].
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< The same; undefined without gradients.
+  [[nodiscard]] const at::Tensor& compute() const {
+    return compute_;
+  }  ///< bf16, the same; undefined for fp32 computing.
   void zero_gradients();
+
+  /// Brings compute() in step with values().
+  void values_changed();
+
+  /// kernels::adamw_step on this store: values() and compute() change.
+  void update(const at::Tensor& first_moment, const at::Tensor& second_moment,
+              std::span<const kernels::UpdateSpan> spans, const kernels::AdamWStep& step);
 
   /// Views of a parameter, sharing memory with the buffers. ContractError for an unknown name.
   [[nodiscard]] kernels::Parameter parameter(std::string_view name) const;
@@ -57,7 +71,7 @@ class ParameterStore {
  private:
   std::vector<Segment> segments_;
   std::unordered_map<std::string, size_t> index_;
-  at::Tensor values_, gradients_;
+  at::Tensor values_, gradients_, compute_;
 };
 
 /// Any other flat fp32 buffer laid out like the store's (optimizer moments), as named tensors "<prefix><segment name>",

@@ -31,11 +31,12 @@ void validate_config(const OptimizerConfig& config, ConfigProblems& problems);
 /// The training loop.
 struct LoopConfig {
   int64_t steps = 1000000;
-  int64_t batch_rows = 512;       ///< Rows per step, over all processes.
-  int64_t micro_batch_rows = 0;   ///< Rows per forward pass; 0: all rows of the process. Gradients are accumulated.
-  int64_t seed = 0;               ///< Of parameters, data order and stochastic depth.
-  double soft_target_bins = 0;    ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
-  int64_t log_every = 100;        ///< Steps between lines on the console and points in metrics.jsonl.
+  int64_t batch_rows = 512;      ///< Rows per step, over all processes.
+  int64_t micro_batch_rows = 0;  ///< Rows per forward pass; 0: all rows of the process. Gradients are accumulated.
+  bool recompute = false;        ///< Backward computes the blocks again: the same numbers, less memory, a third slower.
+  int64_t seed = 0;              ///< Of parameters, data order and stochastic depth.
+  double soft_target_bins = 0;   ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
+  int64_t log_every = 100;       ///< Steps between lines on the console and points in metrics.jsonl.
   int64_t validate_every = 1000;  ///< Steps between validations; 0: only at the end.
   int64_t validation_rows = 64;
   int64_t checkpoint_every = 1000;  ///< Steps between checkpoints; one is always saved at the end and on a stop signal.
@@ -49,6 +50,9 @@ struct LoopConfig {
 GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
             GATO_FIELD(batch_rows, "Rows per update, over all processes."),
             GATO_FIELD(micro_batch_rows, "Rows per forward pass; 0: all rows of the process."),
+            GATO_FIELD(recompute,
+                       "Whether backward computes the blocks again instead of keeping what is inside them: the same "
+                       "numbers with much less memory, a third slower."),
             GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),
             GATO_FIELD(soft_target_bins,
                        "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),

@@ -4,16 +4,20 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <type_traits>
 
 #include "kernels/cpu/vector.h"
 
-// A sequence is worked off in groups of kGroup queries. All products have the form C[kGroup, n] = A[kGroup, k] B[k, n]
-// with n a multiple of the vector length, so keys (and in backward values) are also held transposed. Buffers are
-// padded: queries to whole groups, sequence and head dimension to whole vectors, with zeros.
+// A sequence is worked off in groups of kGroup queries, each of which sees the keys up to its last query and no more.
+// All products have the form C[kGroup, n] = A[kGroup, k] B[k, n] with n a multiple of the vector length, so keys (and
+// in backward values) are also held transposed, in tiles of 32 columns one after the other: rows of a long sequence's
+// transposed keys would be a power of two apart and share cache sets. Buffers are padded with zeros: queries to whole
+// groups, sequence and head dimension to whole vectors.
 namespace gato::kernels::cpu {
 namespace {
 
-constexpr int64_t kGroup = 4;
+constexpr int64_t kGroup = 8;
+constexpr int64_t kTile = 2 * kLanes;  // columns of a tile of transposed keys
 constexpr float kMasked = -std::numeric_limits<float>::infinity();
 
 /// Scratch memory of a thread that only grows, aligned for vectors.
@@ -44,7 +48,7 @@ Scratch& thread_scratch() {
 /// Places of one sequence's buffers.
 struct Buffers {
   int64_t length, columns, lanes;                // length; padded to vectors; head_dim padded to vectors
-  float *query, *key, *key_t, *value, *value_t;  // [length to groups, lanes] or transposed [lanes, columns]
+  float *query, *key, *key_t, *value, *value_t;  // [columns, lanes], or transposed in tiles [columns / 32, lanes, 32]
   float *out_gradient, *query_gradient, *key_gradient, *value_gradient;
   float *score, *score_gradient;  // [kGroup, columns]
   float* vector;                  // [lanes]
@@ -53,31 +57,33 @@ struct Buffers {
 Buffers make_buffers(int64_t length, int64_t head_dim, bool backward) {
   Buffers b{};
   b.length = length;
-  b.columns = round_up(length, kLanes);
+  b.columns = round_up(length, kTile);
   b.lanes = round_up(head_dim, kLanes);
   const int64_t matrix = b.columns * b.lanes;
   const int64_t matrices = backward ? 9 : 3;
   float* p = thread_scratch().reserve(matrices * matrix + 2 * kGroup * b.columns + b.lanes);
-  std::memset(p, 0, static_cast<size_t>(matrices * matrix) * sizeof(float));
-  const auto take = [&p](int64_t size) {
+  // Without padding only what is summed into needs zeros.
+  const bool padded = b.columns != length || b.lanes != head_dim;
+  const auto take = [&p](int64_t size, bool zero) {
     float* place = p;
     p += size;
+    if (zero) std::memset(place, 0, static_cast<size_t>(size) * sizeof(float));
     return place;
   };
-  b.query = take(matrix);
-  b.key_t = take(matrix);
-  b.value = take(matrix);
+  b.query = take(matrix, padded);
+  b.key_t = take(matrix, padded);
+  b.value = take(matrix, padded);
   if (backward) {
-    b.key = take(matrix);
-    b.value_t = take(matrix);
-    b.out_gradient = take(matrix);
-    b.query_gradient = take(matrix);
-    b.key_gradient = take(matrix);
-    b.value_gradient = take(matrix);
+    b.key = take(matrix, padded);
+    b.value_t = take(matrix, padded);
+    b.out_gradient = take(matrix, padded);
+    b.query_gradient = take(matrix, false);
+    b.key_gradient = take(matrix, true);
+    b.value_gradient = take(matrix, true);
   }
-  b.score = take(kGroup * b.columns);
-  b.score_gradient = take(kGroup * b.columns);
-  b.vector = take(b.lanes);
+  b.score = take(kGroup * b.columns, false);
+  b.score_gradient = take(kGroup * b.columns, false);
+  b.vector = take(b.lanes, false);
   return b;
 }
 
@@ -100,14 +106,28 @@ GATO_INLINE void rotate(const AttentionShape& shape, int64_t position, bool back
   }
 }
 
-GATO_INLINE void transpose_into(const float* x, int64_t dim, float* columns, int64_t stride, int64_t place) {
-  for (int64_t i = 0; i < dim; ++i) columns[i * stride + place] = x[i];
+/// Column `place` of a matrix of `lanes` rows held in tiles.
+GATO_INLINE void transpose_into(const float* x, int64_t dim, int64_t lanes, float* tiles, int64_t place) {
+  float* column = tiles + place / kTile * (kTile * lanes) + place % kTile;
+  for (int64_t i = 0; i < dim; ++i) column[i * kTile] = x[i];
 }
 
+template <class From, class To>
+GATO_INLINE void copy_vector(const From* x, To* y, int64_t dim) {
+  for_vectors(
+      dim, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) { put(y + i, get(x + i, lanes), lanes); });
+}
+
+/// Transposed keys: rows `stride` floats apart, tiles of 32 columns `tile` floats apart.
+struct KeysView {
+  const float* keys;
+  int64_t stride, tile;
+};
+
 /// Scores of a group's queries, whose first one is number `first` of the sequence, over keys [0, n): masked, causal.
-GATO_INLINE void causal_scores(const float* query, int64_t query_stride, const float* key_t, int64_t key_stride,
-                               int64_t head_dim, int64_t first, int64_t n, float* score, int64_t score_stride) {
-  multiply<kGroup>(query, query_stride, key_t, key_stride, score, score_stride, head_dim, n);
+GATO_INLINE void causal_scores(const float* query, int64_t query_stride, const KeysView& keys, int64_t head_dim,
+                               int64_t first, int64_t n, float* score, int64_t score_stride) {
+  multiply<kGroup>(query, query_stride, keys.keys, keys.stride, keys.tile, score, score_stride, head_dim, n);
   for (int64_t r = 0; r < kGroup; ++r) {
     for (int64_t j = first + r + 1; j < n; ++j) score[r * score_stride + j] = kMasked;
   }
@@ -157,64 +177,92 @@ GATO_INLINE void add_outer(const float* weight, int64_t weight_stride, const flo
 }
 
 /// Where a head's vectors are.
+template <class T>
 struct HeadView {
   int64_t token_stride;  // of qkv
-  const float* query;
-  const float* key;
-  const float* value;
+  const T* query;
+  const T* key;
+  const T* value;
 };
 
-GATO_INLINE HeadView head_view(const AttentionShape& shape, int64_t row, int64_t head, const float* qkv) {
+template <class T>
+GATO_INLINE HeadView<T> head_view(const AttentionShape& shape, int64_t row, int64_t head, const T* qkv) {
   const int64_t width = shape.heads * shape.head_dim;
-  const float* base = qkv + row * shape.tokens * 3 * width + head * shape.head_dim;
+  const T* base = qkv + row * shape.tokens * 3 * width + head * shape.head_dim;
   return {3 * width, base, base + width, base + 2 * width};
 }
 
-int64_t sequence_end(const int32_t* starts, int64_t tokens, int64_t begin) {
+GATO_INLINE int64_t sequence_end(const int32_t* starts, int64_t tokens, int64_t begin) {
   int64_t end = begin + 1;
   while (end < tokens && starts[end] == begin) ++end;
   return end;
 }
 
-GATO_INLINE void forward_sequence(const AttentionShape& shape, const HeadView& view, int64_t begin, int64_t length,
-                                  float* out, int64_t out_stride, float* log_sum) {
+/// y = x rotated, for x of either type, by way of `vector`.
+template <class T>
+GATO_INLINE void rotate_from(const AttentionShape& shape, int64_t position, float scale, const T* x, float* y,
+                             float* vector) {
+  if constexpr (std::is_same_v<T, float>) {
+    rotate(shape, position, false, scale, x, y);
+  } else {
+    copy_vector(x, vector, shape.head_dim);
+    rotate(shape, position, false, scale, vector, y);
+  }
+}
+
+/// y = x rotated backwards, for y of either type, by way of `vector`.
+template <class T>
+GATO_INLINE void rotate_back_to(const AttentionShape& shape, int64_t position, float scale, const float* x, T* y,
+                                float* vector) {
+  if constexpr (std::is_same_v<T, float>) {
+    rotate(shape, position, true, scale, x, y);
+  } else {
+    rotate(shape, position, true, scale, x, vector);
+    copy_vector(vector, y, shape.head_dim);
+  }
+}
+
+template <class T>
+GATO_INLINE void forward_sequence(const AttentionShape& shape, const HeadView<T>& view, int64_t begin, int64_t length,
+                                  T* out, int64_t out_stride, float* log_sum) {
   const Buffers b = make_buffers(length, shape.head_dim, false);
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
-  const auto bytes = static_cast<size_t>(shape.head_dim) * sizeof(float);
+  const KeysView keys_t{b.key_t, kTile, kTile * b.lanes};
   for (int64_t i = 0; i < length; ++i) {
     const int64_t at = (begin + i) * view.token_stride;
-    rotate(shape, i, false, scale, view.query + at, b.query + i * b.lanes);
-    rotate(shape, i, false, 1, view.key + at, b.vector);
-    transpose_into(b.vector, shape.head_dim, b.key_t, b.columns, i);
-    std::memcpy(b.value + i * b.lanes, view.value + at, bytes);
+    rotate_from(shape, i, scale, view.query + at, b.query + i * b.lanes, b.score);
+    rotate_from(shape, i, 1, view.key + at, b.vector, b.score);
+    transpose_into(b.vector, shape.head_dim, b.lanes, b.key_t, i);
+    copy_vector(view.value + at, b.value + i * b.lanes, shape.head_dim);
   }
   for (int64_t first = 0; first < length; first += kGroup) {
     const int64_t keys = first + kGroup < length ? first + kGroup : length;
     const int64_t n = round_up(keys, kLanes);
     float group_log_sum[kGroup];
-    causal_scores(b.query + first * b.lanes, b.lanes, b.key_t, b.columns, shape.head_dim, first, n, b.score, b.columns);
+    causal_scores(b.query + first * b.lanes, b.lanes, keys_t, shape.head_dim, first, n, b.score, b.columns);
     softmax_group(b.score, b.columns, n, group_log_sum);
     // The queries of this group have served: their place takes the result.
-    multiply<kGroup>(b.score, b.columns, b.value, b.lanes, b.query + first * b.lanes, b.lanes, keys, b.lanes);
+    multiply<kGroup>(b.score, b.columns, b.value, b.lanes, kTile, b.query + first * b.lanes, b.lanes, keys, b.lanes);
     for (int64_t i = first; i < keys; ++i) {
-      std::memcpy(out + (begin + i) * out_stride, b.query + i * b.lanes, bytes);
+      copy_vector(b.query + i * b.lanes, out + (begin + i) * out_stride, shape.head_dim);
       log_sum[begin + i] = group_log_sum[i - first];
     }
   }
 }
 
 /// Fills the buffers of a sequence for backward.
-GATO_INLINE void gather_backward(const AttentionShape& shape, const HeadView& view, int64_t begin, float scale,
-                                 const float* out_gradient, int64_t out_stride, const Buffers& b) {
-  const auto bytes = static_cast<size_t>(shape.head_dim) * sizeof(float);
+template <class T>
+GATO_INLINE void gather_backward(const AttentionShape& shape, const HeadView<T>& view, int64_t begin, float scale,
+                                 const T* out_gradient, int64_t out_stride, const Buffers& b) {
   for (int64_t i = 0; i < b.length; ++i) {
     const int64_t at = (begin + i) * view.token_stride;
-    rotate(shape, i, false, scale, view.query + at, b.query + i * b.lanes);
-    rotate(shape, i, false, 1, view.key + at, b.key + i * b.lanes);
-    transpose_into(b.key + i * b.lanes, shape.head_dim, b.key_t, b.columns, i);
-    std::memcpy(b.value + i * b.lanes, view.value + at, bytes);
-    transpose_into(view.value + at, shape.head_dim, b.value_t, b.columns, i);
-    std::memcpy(b.out_gradient + i * b.lanes, out_gradient + (begin + i) * out_stride, bytes);
+    const int64_t place = i * b.lanes;
+    rotate_from(shape, i, scale, view.query + at, b.query + place, b.vector);
+    rotate_from(shape, i, 1, view.key + at, b.key + place, b.vector);
+    transpose_into(b.key + place, shape.head_dim, b.lanes, b.key_t, i);
+    copy_vector(view.value + at, b.value + place, shape.head_dim);
+    transpose_into(b.value + place, shape.head_dim, b.lanes, b.value_t, i);
+    copy_vector(out_gradient + (begin + i) * out_stride, b.out_gradient + place, shape.head_dim);
   }
 }
 
@@ -224,8 +272,9 @@ GATO_INLINE void backward_group(const AttentionShape& shape, const Buffers& b, i
   const int64_t n = round_up(keys, kLanes);
   const float* query = b.query + first * b.lanes;
   const float* out_gradient = b.out_gradient + first * b.lanes;
-  causal_scores(query, b.lanes, b.key_t, b.columns, shape.head_dim, first, n, b.score, b.columns);
-  multiply<kGroup>(out_gradient, b.lanes, b.value_t, b.columns, b.score_gradient, b.columns, shape.head_dim, n);
+  const int64_t tile = kTile * b.lanes;
+  causal_scores(query, b.lanes, {b.key_t, kTile, tile}, shape.head_dim, first, n, b.score, b.columns);
+  multiply<kGroup>(out_gradient, b.lanes, b.value_t, kTile, tile, b.score_gradient, b.columns, shape.head_dim, n);
   for (int64_t r = 0; r < kGroup; ++r) {
     float* p = b.score + r * b.columns;
     float* dp = b.score_gradient + r * b.columns;
@@ -236,20 +285,19 @@ GATO_INLINE void backward_group(const AttentionShape& shape, const Buffers& b, i
     const float mean = sum(product);
     for (int64_t j = 0; j < n; j += kLanes) store(dp + j, load(p + j) * (load(dp + j) - mean));
   }
-  multiply<kGroup>(b.score_gradient, b.columns, b.key, b.lanes, b.query_gradient + first * b.lanes, b.lanes, keys,
-                   b.lanes);
+  multiply<kGroup>(b.score_gradient, b.columns, b.key, b.lanes, kTile, b.query_gradient + first * b.lanes, b.lanes,
+                   keys, b.lanes);
   add_outer(b.score_gradient, b.columns, query, b.lanes, b.key_gradient, keys);
   add_outer(b.score, b.columns, out_gradient, b.lanes, b.value_gradient, keys);
 }
 
-}  // namespace
-
-GATO_MULTIVERSION void attention_forward(const AttentionShape& shape, int64_t row, int64_t head, const float* qkv,
-                                         const int32_t* starts, float* out, float* log_sum) {
-  const HeadView view = head_view(shape, row, head, qkv);
+template <class T>
+GATO_INLINE void attention_forward_body(const AttentionShape& shape, int64_t row, int64_t head, const T* qkv,
+                                        const int32_t* starts, T* out, float* log_sum) {
+  const HeadView<T> view = head_view(shape, row, head, qkv);
   const int32_t* row_starts = starts + row * shape.tokens;
   const int64_t width = shape.heads * shape.head_dim;
-  float* head_out = out + row * shape.tokens * width + head * shape.head_dim;
+  T* head_out = out + row * shape.tokens * width + head * shape.head_dim;
   float* head_log_sum = log_sum + (row * shape.heads + head) * shape.tokens;
   for (int64_t begin = 0; begin < shape.tokens;) {
     const int64_t end = sequence_end(row_starts, shape.tokens, begin);
@@ -258,19 +306,19 @@ GATO_MULTIVERSION void attention_forward(const AttentionShape& shape, int64_t ro
   }
 }
 
-GATO_MULTIVERSION void attention_backward(const AttentionShape& shape, int64_t row, int64_t head, const float* qkv,
-                                          const int32_t* starts, const float* log_sum, const float* out_gradient,
-                                          float* qkv_gradient) {
-  const HeadView view = head_view(shape, row, head, qkv);
+template <class T>
+GATO_INLINE void attention_backward_body(const AttentionShape& shape, int64_t row, int64_t head, const T* qkv,
+                                         const int32_t* starts, const float* log_sum, const T* out_gradient,
+                                         T* qkv_gradient) {
+  const HeadView<T> view = head_view(shape, row, head, qkv);
   const int64_t width = shape.heads * shape.head_dim;
   const int32_t* row_starts = starts + row * shape.tokens;
-  const float* head_out_gradient = out_gradient + row * shape.tokens * width + head * shape.head_dim;
+  const T* head_out_gradient = out_gradient + row * shape.tokens * width + head * shape.head_dim;
   const float* head_log_sum = log_sum + (row * shape.heads + head) * shape.tokens;
-  float* query_out = qkv_gradient + (view.query - qkv);
-  float* key_out = qkv_gradient + (view.key - qkv);
-  float* value_out = qkv_gradient + (view.value - qkv);
+  T* query_out = qkv_gradient + (view.query - qkv);
+  T* key_out = qkv_gradient + (view.key - qkv);
+  T* value_out = qkv_gradient + (view.value - qkv);
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
-  const auto bytes = static_cast<size_t>(shape.head_dim) * sizeof(float);
   for (int64_t begin = 0; begin < shape.tokens;) {
     const int64_t end = sequence_end(row_starts, shape.tokens, begin);
     const Buffers b = make_buffers(end - begin, shape.head_dim, true);
@@ -278,32 +326,35 @@ GATO_MULTIVERSION void attention_backward(const AttentionShape& shape, int64_t r
     for (int64_t first = 0; first < b.length; first += kGroup) backward_group(shape, b, first, head_log_sum + begin);
     for (int64_t i = 0; i < b.length; ++i) {
       const int64_t at = (begin + i) * view.token_stride;
-      rotate(shape, i, true, scale, b.query_gradient + i * b.lanes, query_out + at);
-      rotate(shape, i, true, 1, b.key_gradient + i * b.lanes, key_out + at);
-      std::memcpy(value_out + at, b.value_gradient + i * b.lanes, bytes);
+      rotate_back_to(shape, i, scale, b.query_gradient + i * b.lanes, query_out + at, b.vector);
+      rotate_back_to(shape, i, 1, b.key_gradient + i * b.lanes, key_out + at, b.vector);
+      copy_vector(b.value_gradient + i * b.lanes, value_out + at, shape.head_dim);
     }
     begin = end;
   }
 }
 
-GATO_MULTIVERSION void attention_cached(const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head,
-                                        int64_t position, int64_t count, const float* qkv, float* out) {
+template <class T>
+GATO_INLINE void attention_cached_body(const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head,
+                                       int64_t position, int64_t count, const T* qkv, T* out) {
   const int64_t width = shape.heads * shape.head_dim;
-  const auto bytes = static_cast<size_t>(shape.head_dim) * sizeof(float);
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
-  const float* query = qkv + head * shape.head_dim;
+  const T* query = qkv + head * shape.head_dim;
   float* keys_t = cache.keys + (slot * shape.heads + head) * shape.head_dim * cache.capacity;
   float* values = cache.values + (slot * shape.heads + head) * cache.capacity * cache.lanes;
+  const KeysView keys_view{keys_t, cache.capacity, kTile};
   const int64_t columns = round_up(position + count, kLanes);
-  float* memory = thread_scratch().reserve(kGroup * (columns + 2 * cache.lanes));
+  float* memory = thread_scratch().reserve(kGroup * (columns + 2 * cache.lanes) + cache.lanes);
   float* score = memory;
   float* queries = score + kGroup * columns;
   float* result = queries + kGroup * cache.lanes;
+  float* vector = result + kGroup * cache.lanes;
   for (int64_t i = 0; i < count; ++i) {
-    const float* token = query + i * 3 * width;
-    rotate(shape, position + i, false, 1, token + width, result);
-    transpose_into(result, shape.head_dim, keys_t, cache.capacity, position + i);
-    std::memcpy(values + (position + i) * cache.lanes, token + 2 * width, bytes);
+    const T* token = query + i * 3 * width;
+    rotate_from(shape, position + i, 1, token + width, result, vector);
+    float* column = keys_t + position + i;
+    for (int64_t d = 0; d < shape.head_dim; ++d) column[d * cache.capacity] = result[d];
+    copy_vector(token + 2 * width, values + (position + i) * cache.lanes, shape.head_dim);
   }
   for (int64_t first = 0; first < count; first += kGroup) {
     const int64_t rows = count - first < kGroup ? count - first : kGroup;
@@ -311,24 +362,52 @@ GATO_MULTIVERSION void attention_cached(const AttentionShape& shape, const Cache
     const int64_t n = round_up(keys, kLanes);
     std::memset(queries, 0, static_cast<size_t>(kGroup * cache.lanes) * sizeof(float));
     for (int64_t r = 0; r < rows; ++r) {
-      rotate(shape, position + first + r, false, scale, query + (first + r) * 3 * width, queries + r * cache.lanes);
+      rotate_from(shape, position + first + r, scale, query + (first + r) * 3 * width, queries + r * cache.lanes,
+                  vector);
     }
     float log_sum[kGroup];
     if (rows == 1) {
-      multiply<1>(queries, cache.lanes, keys_t, cache.capacity, score, columns, shape.head_dim, n);
+      multiply<1>(queries, cache.lanes, keys_t, cache.capacity, kTile, score, columns, shape.head_dim, n);
       for (int64_t j = keys; j < n; ++j) score[j] = kMasked;
       const float total = exponentials(score, n, maximum(score, n));
-      multiply<1>(score, columns, values, cache.lanes, result, cache.lanes, keys, cache.lanes);
+      multiply<1>(score, columns, values, cache.lanes, kTile, result, cache.lanes, keys, cache.lanes);
       for (int64_t d = 0; d < cache.lanes; ++d) result[d] *= 1.0f / total;
     } else {
-      causal_scores(queries, cache.lanes, keys_t, cache.capacity, shape.head_dim, position + first, n, score, columns);
+      causal_scores(queries, cache.lanes, keys_view, shape.head_dim, position + first, n, score, columns);
       softmax_group(score, columns, n, log_sum);
-      multiply<kGroup>(score, columns, values, cache.lanes, result, cache.lanes, keys, cache.lanes);
+      multiply<kGroup>(score, columns, values, cache.lanes, kTile, result, cache.lanes, keys, cache.lanes);
     }
     for (int64_t r = 0; r < rows; ++r) {
-      std::memcpy(out + (first + r) * width + head * shape.head_dim, result + r * cache.lanes, bytes);
+      copy_vector(result + r * cache.lanes, out + (first + r) * width + head * shape.head_dim, shape.head_dim);
     }
   }
 }
+
+}  // namespace
+
+GATO_DISPATCH(void, attention_forward,
+              (const AttentionShape& shape, int64_t row, int64_t head, const float* qkv, const int32_t* starts,
+               float* out, float* log_sum),
+              (shape, row, head, qkv, starts, out, log_sum))
+GATO_DISPATCH(void, attention_forward,
+              (const AttentionShape& shape, int64_t row, int64_t head, const Bf16* qkv, const int32_t* starts,
+               Bf16* out, float* log_sum),
+              (shape, row, head, qkv, starts, out, log_sum))
+GATO_DISPATCH(void, attention_backward,
+              (const AttentionShape& shape, int64_t row, int64_t head, const float* qkv, const int32_t* starts,
+               const float* log_sum, const float* out_gradient, float* qkv_gradient),
+              (shape, row, head, qkv, starts, log_sum, out_gradient, qkv_gradient))
+GATO_DISPATCH(void, attention_backward,
+              (const AttentionShape& shape, int64_t row, int64_t head, const Bf16* qkv, const int32_t* starts,
+               const float* log_sum, const Bf16* out_gradient, Bf16* qkv_gradient),
+              (shape, row, head, qkv, starts, log_sum, out_gradient, qkv_gradient))
+GATO_DISPATCH(void, attention_cached,
+              (const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head, int64_t position,
+               int64_t count, const float* qkv, float* out),
+              (shape, cache, slot, head, position, count, qkv, out))
+GATO_DISPATCH(void, attention_cached,
+              (const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head, int64_t position,
+               int64_t count, const Bf16* qkv, Bf16* out),
+              (shape, cache, slot, head, position, count, qkv, out))
 
 }  // namespace gato::kernels::cpu

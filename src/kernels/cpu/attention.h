@@ -1,7 +1,11 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/cpu/lanes.h"
+
 namespace gato::kernels::cpu {
+
+/// Queries, keys, values, results and their gradients are floats or Bf16; all sums are of floats.
 
 /// Sizes of queries, keys and values [rows, tokens, 3, heads, head_dim]; rotary tables [positions, head_dim / 2] or
 /// null.
@@ -15,10 +19,14 @@ struct AttentionShape {
 /// (maximum included), `log_sum` [rows, heads, tokens]. `starts` [rows, tokens] must be a valid partition.
 void attention_forward(const AttentionShape& shape, int64_t row, int64_t head, const float* qkv, const int32_t* starts,
                        float* out, float* log_sum);
+void attention_forward(const AttentionShape& shape, int64_t row, int64_t head, const Bf16* qkv, const int32_t* starts,
+                       Bf16* out, float* log_sum);
 
 /// The gradient `qkv_gradient`, shaped like `qkv`, of the same head.
 void attention_backward(const AttentionShape& shape, int64_t row, int64_t head, const float* qkv, const int32_t* starts,
                         const float* log_sum, const float* out_gradient, float* qkv_gradient);
+void attention_backward(const AttentionShape& shape, int64_t row, int64_t head, const Bf16* qkv, const int32_t* starts,
+                        const float* log_sum, const Bf16* out_gradient, Bf16* qkv_gradient);
 
 /// Keys [slots, heads, head_dim, capacity] and values [slots, heads, capacity, lanes], capacity a multiple of 16 and
 /// lanes head_dim rounded up to 16. Unused places hold finite numbers.
@@ -32,5 +40,7 @@ struct CacheView {
 /// [count, 3, heads, head_dim], `out` [count, heads, head_dim]. Stores keys and values first.
 void attention_cached(const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head, int64_t position,
                       int64_t count, const float* qkv, float* out);
+void attention_cached(const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head, int64_t position,
+                      int64_t count, const Bf16* qkv, Bf16* out);
 
 }  // namespace gato::kernels::cpu

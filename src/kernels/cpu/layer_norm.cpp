@@ -29,71 +29,82 @@ GATO_INLINE float row_square_deviation(const float* x, int64_t n, float mean) {
   return sum(total);
 }
 
-}  // namespace
-
-GATO_MULTIVERSION void layer_norm_forward(const LayerNormForward& task, int64_t begin, int64_t end) {
+template <class T>
+GATO_INLINE void layer_norm_forward_body(const LayerNormForward<T>& task, int64_t begin, int64_t end) {
   const int64_t width = task.width;
   for (int64_t row = begin; row < end; ++row) {
     const float* x = task.x + row * width;
     if (task.delta != nullptr) {
       const float factor = task.factors == nullptr ? 1.0f : task.factors[row / task.rows_per_factor];
-      const float* delta = task.delta + row * width;
+      const T* delta = task.delta + row * width;
       float* sums = task.sum + row * width;
-      for (int64_t i = 0; i < width; ++i) sums[i] = x[i] + factor * delta[i];
+      for_vectors(
+          width, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+            put(sums + i, get(x + i, lanes) + factor * get(delta + i, lanes), lanes);
+          });
       x = sums;
     }
     const float mean = row_sum(x, width) / static_cast<float>(width);
     const float variance = row_square_deviation(x, width, mean) / static_cast<float>(width);
     const float inverse = 1.0f / std::sqrt(variance + task.epsilon);
-    float* y = task.y + row * width;
-    for (int64_t i = 0; i < width; ++i) y[i] = (x[i] - mean) * inverse * task.gain[i] + task.offset[i];
+    T* y = task.y + row * width;
+    for_vectors(
+        width, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+          const Floats normal = (get(x + i, lanes) - mean) * inverse;
+          put(y + i, normal * get(task.gain + i, lanes) + get(task.offset + i, lanes), lanes);
+        });
     task.mean[row] = mean;
     task.inverse_deviation[row] = inverse;
   }
 }
 
-GATO_MULTIVERSION void layer_norm_backward(const LayerNormBackward& task, int64_t begin, int64_t end,
-                                           float* gain_gradient, float* offset_gradient) {
+template <class T>
+GATO_INLINE void layer_norm_backward_body(const LayerNormBackward<T>& task, int64_t begin, int64_t end,
+                                          float* gain_gradient, float* offset_gradient) {
   const int64_t width = task.width;
   for (int64_t row = begin; row < end; ++row) {
     const float* x = task.sum + row * width;
-    const float* dy = task.y_gradient + row * width;
+    const T* dy = task.y_gradient + row * width;
     const float mean = task.mean[row];
     const float inverse = task.inverse_deviation[row];
     Floats total{}, weighted{};
-    for (int64_t i = 0; i < width; i += kLanes) {
-      const int64_t left = width - i;
-      const bool whole = left >= kLanes;
-      const Floats normal = ((whole ? load(x + i) : load_partial(x + i, left, mean)) - mean) * inverse;
-      const Floats g = whole ? load(dy + i) : load_partial(dy + i, left, 0);
-      const Floats scaled = g * (whole ? load(task.gain + i) : load_partial(task.gain + i, left, 0));
-      total += scaled;
-      weighted += scaled * normal;
-      if (whole) {
-        store(gain_gradient + i, load(gain_gradient + i) + g * normal);
-        store(offset_gradient + i, load(offset_gradient + i) + g);
-      } else {
-        store_partial(gain_gradient + i, load_partial(gain_gradient + i, left, 0) + g * normal, left);
-        store_partial(offset_gradient + i, load_partial(offset_gradient + i, left, 0) + g, left);
-      }
-    }
+    for_vectors(
+        width, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+          const Floats normal = (get(x + i, lanes, mean) - mean) * inverse;
+          const Floats g = get(dy + i, lanes);
+          const Floats scaled = g * get(task.gain + i, lanes);
+          total += scaled;
+          weighted += scaled * normal;
+          put(gain_gradient + i, get(gain_gradient + i, lanes) + g * normal, lanes);
+          put(offset_gradient + i, get(offset_gradient + i, lanes) + g, lanes);
+        });
     const float mean_1 = sum(total) / static_cast<float>(width);
     const float mean_2 = sum(weighted) / static_cast<float>(width);
-    float* dx = task.x_gradient + row * width;
-    for (int64_t i = 0; i < width; ++i) {
-      const float normal = (x[i] - mean) * inverse;
-      dx[i] = inverse * (dy[i] * task.gain[i] - mean_1 - normal * mean_2);
-    }
-    if (task.sum_gradient != nullptr) {
-      const float* extra = task.sum_gradient + row * width;
-      for (int64_t i = 0; i < width; ++i) dx[i] += extra[i];
-    }
-    if (task.delta_gradient != nullptr) {
-      const float factor = task.factors == nullptr ? 1.0f : task.factors[row / task.rows_per_factor];
-      float* dd = task.delta_gradient + row * width;
-      for (int64_t i = 0; i < width; ++i) dd[i] = factor * dx[i];
-    }
+    const float factor = task.factors == nullptr ? 1.0f : task.factors[row / task.rows_per_factor];
+    for_vectors(
+        width, [&](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+          const Floats normal = (get(x + i, lanes) - mean) * inverse;
+          Floats dx = inverse * (get(dy + i, lanes) * get(task.gain + i, lanes) - mean_1 - normal * mean_2);
+          if (task.sum_gradient != nullptr) dx += get(task.sum_gradient + row * width + i, lanes);
+          put(task.x_gradient + row * width + i, dx, lanes);
+          if (task.delta_gradient != nullptr) put(task.delta_gradient + row * width + i, factor * dx, lanes);
+        });
   }
 }
+
+}  // namespace
+
+GATO_DISPATCH(void, layer_norm_forward, (const LayerNormForward<float>& task, int64_t begin, int64_t end),
+              (task, begin, end))
+GATO_DISPATCH(void, layer_norm_forward, (const LayerNormForward<Bf16>& task, int64_t begin, int64_t end),
+              (task, begin, end))
+GATO_DISPATCH(void, layer_norm_backward,
+              (const LayerNormBackward<float>& task, int64_t begin, int64_t end, float* gain_gradient,
+               float* offset_gradient),
+              (task, begin, end, gain_gradient, offset_gradient))
+GATO_DISPATCH(void, layer_norm_backward,
+              (const LayerNormBackward<Bf16>& task, int64_t begin, int64_t end, float* gain_gradient,
+               float* offset_gradient),
+              (task, begin, end, gain_gradient, offset_gradient))
 
 }  // namespace gato::kernels::cpu

@@ -5,9 +5,10 @@
 #include "kernels/cpu/vector.h"
 
 namespace gato::kernels::cpu {
+namespace {
 
-GATO_MULTIVERSION void adamw_update(const AdamWFactors& factors, float* values, const float* gradients, float* first,
-                                    float* second, int64_t n) {
+GATO_INLINE void adamw_update_body(const AdamWFactors& factors, float* values, const float* gradients, float* first,
+                                   float* second, Bf16* copy, int64_t n) {
   const AdamWFactors f = factors;
   for (int64_t i = 0; i < n; ++i) {
     const float g = gradients[i] * f.grad_scale;
@@ -17,9 +18,14 @@ GATO_MULTIVERSION void adamw_update(const AdamWFactors& factors, float* values, 
     second[i] = v;
     values[i] = values[i] * f.keep - f.step_size * m / (std::sqrt(v) * f.inverse_correction + f.epsilon);
   }
+  if (copy == nullptr) return;
+  // The values of a block are still in the nearest cache.
+  for_vectors(
+      n, [&](int64_t i, int64_t lanes)
+             __attribute__((always_inline)) { put(copy + i, get(values + i, lanes), lanes); });
 }
 
-GATO_MULTIVERSION double square_sum(const float* x, int64_t n) {
+GATO_INLINE double square_sum_body(const float* x, int64_t n) {
   constexpr int64_t kSums = 16;
   double sums[kSums] = {};
   int64_t i = 0;
@@ -34,5 +40,13 @@ GATO_MULTIVERSION double square_sum(const float* x, int64_t n) {
   for (const double part : sums) total += part;
   return total;
 }
+
+}  // namespace
+
+GATO_DISPATCH(void, adamw_update,
+              (const AdamWFactors& factors, float* values, const float* gradients, float* first, float* second,
+               Bf16* copy, int64_t n),
+              (factors, values, gradients, first, second, copy, n))
+GATO_DISPATCH(double, square_sum, (const float* x, int64_t n), (x, n))
 
 }  // namespace gato::kernels::cpu

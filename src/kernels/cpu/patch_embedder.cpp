@@ -29,14 +29,12 @@ GATO_INLINE void channel_affine(const GroupNormShape& shape, const float* gain, 
 
 constexpr int64_t kMaxStackChannels = 1024;  // validate_config bounds the channels
 
-}  // namespace
-
-GATO_MULTIVERSION void normalise_pixels(const uint8_t* x, float* y, int64_t n) {
+GATO_INLINE void normalise_pixels_body(const uint8_t* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i]) * (0.25f / 127.5f) - 0.25f;
 }
 
-GATO_MULTIVERSION void group_norm_gelu_forward(const GroupNormShape& shape, const float* x, const float* gain,
-                                               const float* offset, float* y, float* mean, float* inverse_deviation) {
+GATO_INLINE void group_norm_gelu_forward_body(const GroupNormShape& shape, const float* x, const float* gain,
+                                              const float* offset, float* y, float* mean, float* inverse_deviation) {
   float first[kMaxStackChannels], second[kMaxStackChannels];
   const int64_t channels = shape.channels;
   const int64_t per_group = channels / shape.groups;
@@ -77,10 +75,10 @@ GATO_MULTIVERSION void group_norm_gelu_forward(const GroupNormShape& shape, cons
   }
 }
 
-GATO_MULTIVERSION void group_norm_gelu_backward(const GroupNormShape& shape, const float* x, const float* gain,
-                                                const float* offset, const float* mean, const float* inverse_deviation,
-                                                const float* y_gradient, float* x_gradient, float* gain_gradient,
-                                                float* offset_gradient, float* scratch) {
+GATO_INLINE void group_norm_gelu_backward_body(const GroupNormShape& shape, const float* x, const float* gain,
+                                               const float* offset, const float* mean, const float* inverse_deviation,
+                                               const float* y_gradient, float* x_gradient, float* gain_gradient,
+                                               float* offset_gradient, float* scratch) {
   const int64_t channels = shape.channels;
   const int64_t per_group = channels / shape.groups;
   const int64_t n = shape.places * channels;
@@ -139,8 +137,8 @@ GATO_MULTIVERSION void group_norm_gelu_backward(const GroupNormShape& shape, con
   }
 }
 
-GATO_MULTIVERSION void add_and_pool(const float* a, const float* b, float* y, int64_t side, int64_t cells,
-                                    int64_t channels) {
+GATO_INLINE void add_and_pool_body(const float* a, const float* b, float* y, int64_t side, int64_t cells,
+                                   int64_t channels) {
   const int64_t span = side / cells;
   const float factor = 1.0f / static_cast<float>(span * span);
   std::fill_n(y, cells * cells * channels, 0.0f);
@@ -153,8 +151,8 @@ GATO_MULTIVERSION void add_and_pool(const float* a, const float* b, float* y, in
   }
 }
 
-GATO_MULTIVERSION void pool_backward(const float* y_gradient, float* x_gradient, int64_t side, int64_t cells,
-                                     int64_t channels) {
+GATO_INLINE void pool_backward_body(const float* y_gradient, float* x_gradient, int64_t side, int64_t cells,
+                                    int64_t channels) {
   const int64_t span = side / cells;
   const float factor = 1.0f / static_cast<float>(span * span);
   for (int64_t row = 0; row < side; ++row) {
@@ -165,5 +163,25 @@ GATO_MULTIVERSION void pool_backward(const float* y_gradient, float* x_gradient,
     }
   }
 }
+
+}  // namespace
+
+GATO_DISPATCH(void, normalise_pixels, (const uint8_t* x, float* y, int64_t n), (x, y, n))
+GATO_DISPATCH(void, group_norm_gelu_forward,
+              (const GroupNormShape& shape, const float* x, const float* gain, const float* offset, float* y,
+               float* mean, float* inverse_deviation),
+              (shape, x, gain, offset, y, mean, inverse_deviation))
+GATO_DISPATCH(void, group_norm_gelu_backward,
+              (const GroupNormShape& shape, const float* x, const float* gain, const float* offset, const float* mean,
+               const float* inverse_deviation, const float* y_gradient, float* x_gradient, float* gain_gradient,
+               float* offset_gradient, float* scratch),
+              (shape, x, gain, offset, mean, inverse_deviation, y_gradient, x_gradient, gain_gradient, offset_gradient,
+               scratch))
+GATO_DISPATCH(void, add_and_pool,
+              (const float* a, const float* b, float* y, int64_t side, int64_t cells, int64_t channels),
+              (a, b, y, side, cells, channels))
+GATO_DISPATCH(void, pool_backward,
+              (const float* y_gradient, float* x_gradient, int64_t side, int64_t cells, int64_t channels),
+              (y_gradient, x_gradient, side, cells, channels))
 
 }  // namespace gato::kernels::cpu

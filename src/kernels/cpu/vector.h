@@ -1,19 +1,41 @@
 #pragma once
 #include <cstdint>
 
+#include "gato/kernels/cpu_path.h"
 #include "kernels/cpu/lanes.h"
 
-/// Portable vectors of 16 floats by compiler extensions. A function marked GATO_MULTIVERSION is compiled for AVX-512,
-/// for AVX2 and for the baseline, and the loader picks one; what it calls must be GATO_INLINE, or it would be compiled
-/// for the baseline only. Files of this folder know pointers and sizes, nothing of LibTorch.
+/// Portable vectors of 16 floats by compiler extensions. The body of a kernel is a GATO_INLINE function `name_body`;
+/// GATO_DISPATCH makes `name` of it, compiled for AVX-512, for AVX2 and for the baseline, one of which is taken by
+/// cpu_path(). What a body calls must be GATO_INLINE, or it would be compiled for the baseline only. Files of this
+/// folder know pointers and sizes, nothing of LibTorch.
 namespace gato::kernels::cpu {
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define GATO_MULTIVERSION __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define GATO_MULTIVERSION
-#endif
 #define GATO_INLINE __attribute__((always_inline)) inline
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define GATO_DISPATCH(type, name, parameters, arguments)                                                  \
+  namespace {                                                                                             \
+  __attribute__((target("arch=x86-64-v4,prefer-vector-width=512"))) type name##_avx512 parameters {       \
+    return name##_body arguments;                                                                         \
+  }                                                                                                       \
+  __attribute__((target("arch=x86-64-v3"))) type name##_avx2 parameters { return name##_body arguments; } \
+  type name##_plain parameters { return name##_body arguments; }                                          \
+  }                                                                                                       \
+  type name parameters {                                                                                  \
+    switch (cpu_path()) {                                                                                 \
+      case CpuPath::kAvx512:                                                                              \
+        return name##_avx512 arguments;                                                                   \
+      case CpuPath::kAvx2:                                                                                \
+        return name##_avx2 arguments;                                                                     \
+      case CpuPath::kPlain:                                                                               \
+        break;                                                                                            \
+    }                                                                                                     \
+    return name##_plain arguments;                                                                        \
+  }
+#else
+#define GATO_DISPATCH(type, name, parameters, arguments) \
+  type name parameters { return name##_body arguments; }
+#endif
 
 using Floats = float __attribute__((vector_size(64)));
 using Ints = int32_t __attribute__((vector_size(64)));
@@ -31,6 +53,52 @@ GATO_INLINE Floats load_partial(const float* p, int64_t n, float rest) {
 }
 GATO_INLINE void store_partial(float* p, Floats v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = v[i];
+}
+
+/// bfloat16, rounded to nearest even; NaN stays NaN.
+using Halves = uint16_t __attribute__((vector_size(32)));
+using HalvesUnaligned = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
+using Words = uint32_t __attribute__((vector_size(64)));
+
+GATO_INLINE Floats widen(Halves v) { return (Floats)(__builtin_convertvector(v, Words) << 16); }
+GATO_INLINE Halves narrow(Floats v) {
+  const Words bits = (Words)v;
+  const Words rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+  const Words quiet = (bits >> 16) | 0x40;
+  return __builtin_convertvector(v == v ? rounded : quiet, Halves);
+}
+GATO_INLINE Floats load(const Bf16* p) { return widen(*reinterpret_cast<const HalvesUnaligned*>(p)); }
+GATO_INLINE void store(Bf16* p, Floats v) { *reinterpret_cast<HalvesUnaligned*>(p) = narrow(v); }
+GATO_INLINE Floats load_partial(const Bf16* p, int64_t n, float rest) {
+  Floats v = broadcast(rest);
+  for (int64_t i = 0; i < n; ++i) v[i] = __builtin_bit_cast(float, static_cast<uint32_t>(p[i].bits) << 16);
+  return v;
+}
+GATO_INLINE void store_partial(Bf16* p, Floats v, int64_t n) {
+  const Halves halves = narrow(v);
+  for (int64_t i = 0; i < n; ++i) p[i].bits = halves[i];
+}
+
+/// Calls body(offset, lanes) for vectors that cover [0, n); the last may have fewer than 16 lanes.
+template <class Body>
+GATO_INLINE void for_vectors(int64_t n, const Body& body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(i, kLanes);
+  if (i < n) body(i, n - i);
+}
+
+/// Up to 16 numbers; missing lanes are filled with `rest`, or left alone in memory.
+template <class T>
+GATO_INLINE Floats get(const T* p, int64_t lanes, float rest = 0) {
+  return lanes == kLanes ? load(p) : load_partial(p, lanes, rest);
+}
+template <class T>
+GATO_INLINE void put(T* p, Floats v, int64_t lanes) {
+  if (lanes == kLanes) {
+    store(p, v);
+  } else {
+    store_partial(p, v, lanes);
+  }
 }
 
 GATO_INLINE Floats max(Floats a, Floats b) { return a > b ? a : b; }
@@ -111,13 +179,14 @@ GATO_INLINE void multiply_tile(const float* a, int64_t lda, const float* b, int6
   }
 }
 
-/// C = A B with `n` columns, a multiple of 16.
+/// C = A B with `n` columns, a multiple of 16. `b` is cut into tiles of 32 columns, `tile` floats apart: 32 and a row
+/// stride `ldb` for an ordinary matrix; 32 k and `ldb` 32 for tiles one after the other.
 template <int kRows>
-GATO_INLINE void multiply(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t k,
-                          int64_t n) {
+GATO_INLINE void multiply(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t tile, float* c, int64_t ldc,
+                          int64_t k, int64_t n) {
   int64_t j = 0;
-  for (; j + 2 * kLanes <= n; j += 2 * kLanes) multiply_tile<kRows, 2>(a, lda, b + j, ldb, c + j, ldc, k);
-  for (; j < n; j += kLanes) multiply_tile<kRows, 1>(a, lda, b + j, ldb, c + j, ldc, k);
+  for (; j + 2 * kLanes <= n; j += 2 * kLanes, b += tile) multiply_tile<kRows, 2>(a, lda, b, ldb, c + j, ldc, k);
+  for (; j < n; j += kLanes, b += kLanes) multiply_tile<kRows, 1>(a, lda, b, ldb, c + j, ldc, k);
 }
 
 }  // namespace gato::kernels::cpu

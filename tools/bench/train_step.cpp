@@ -1,0 +1,223 @@
+// Our side of tools/bench/train_step: training steps of one model, on command from standard input, so that they can
+// take turns with another program's.
+//
+//   run N      N steps, one after the other; answers {"seconds": [...], "cpu_seconds": ..., "page_faults": ...}
+//   profile N  the same, recorded; answers {"table": "...", "parts": {name: seconds per step}}
+//   quit
+//
+// The first line it prints describes the model. All answers are one line of JSON.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+
+#include "gato/core/error.h"
+#include "gato/core/profile.h"
+#include "gato/core/random.h"
+#include "gato/core/threads.h"
+#include "gato/kernels/linear.h"
+#include "gato/kernels/memory.h"
+#include "gato/kernels/optimizer.h"
+#include "gato/model/model.h"
+
+namespace gato {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// The table of sizes: the same as in train_step_peer.py.
+struct Size {
+  int64_t layers, width, heads, hidden, vocabulary, rows, row_tokens;
+};
+const std::map<std::string, Size> kSizes = {{"tiny", {4, 128, 4, 512, 2049, 8, 256}},
+                                            {"small", {6, 256, 8, 1024, 4097, 4, 512}},
+                                            {"79m", {8, 768, 24, 3072, 33025, 2, 1024}}};
+
+struct Options {
+  std::string size = "tiny", precision = "fp32", route = "auto", memory = "cached", trace;
+  int threads = 2;
+  double loss_share = 0.25;
+};
+
+Options parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string key = argv[i];
+    const std::string value = i + 1 < argc ? argv[++i] : "";
+    if (key == "--model" && kSizes.count(value) > 0) {
+      options.size = value;
+    } else if (key == "--dtype" && (value == "fp32" || value == "bf16")) {
+      options.precision = value;
+    } else if (key == "--route" && (value == "auto" || value == "blas" || value == "onednn")) {
+      options.route = value;
+    } else if (key == "--memory" && (value == "cached" || value == "plain")) {
+      options.memory = value;
+    } else if (key == "--threads") {
+      options.threads = std::stoi(value);
+    } else if (key == "--loss-share") {
+      options.loss_share = std::stod(value);
+    } else if (key == "--trace") {
+      options.trace = value;
+    } else {
+      throw ConfigError(cat("cannot make sense of ", key, " ", value,
+                            "; usage: bench_train_step [--model tiny|small|79m] [--dtype fp32|bf16] [--threads N] "
+                            "[--route auto|blas|onednn] [--memory cached|plain] [--loss-share X] [--trace FILE]"));
+    }
+  }
+  return options;
+}
+
+/// A model with its optimizer and one batch of random tokens.
+class Trainer {
+ public:
+  Trainer(const Size& size, const Options& options) {
+    model::ModelConfig config;
+    config.layers = size.layers;
+    config.width = size.width;
+    config.heads = size.heads;
+    config.head_dim = size.width / size.heads;
+    config.hidden = size.hidden;
+    config.patch_channels = 8;
+    config.stochastic_depth = 0;
+    config.precision = options.precision == "bf16" ? model::Precision::kBf16 : model::Precision::kFp32;
+    model_.emplace(config, model::ModelShape{size.vocabulary, size.vocabulary - 1025, 1024}, 0);
+    first_ = at::zeros_like(model_->store().values());
+    second_ = at::zeros_like(first_);
+    for (const model::Segment& s : model_->store().segments()) spans_.push_back({s.offset, s.size, s.decay});
+    make_batch(size, options.loss_share);
+  }
+
+  [[nodiscard]] int64_t parameters() const { return model_->store().num_parameters(); }
+
+  double step() {
+    model::ParameterStore& store = model_->store();
+    {
+      const profile::Scope scope("zero gradients");
+      store.zero_gradients();
+    }
+    const model::LossResult result = model_->loss(input_, where_, {.training = true, .step = steps_});
+    model_->backward(result.loss);
+    const auto positions = static_cast<double>(where_.positions.numel());
+    const double norm = std::sqrt(kernels::squared_norm(store.gradients())) / positions;
+    kernels::AdamWStep update;
+    update.learning_rate = 1e-4;
+    update.weight_decay = 0.01;
+    update.step = ++steps_;
+    update.grad_scale = std::min(1.0, 1.0 / norm) / positions;
+    store.update(first_, second_, spans_, update);
+    return result.loss.item<double>() / positions;
+  }
+
+ private:
+  void make_batch(const Size& size, double loss_share) {
+    Rng rng(1);
+    input_.ids = at::empty({size.rows, size.row_tokens}, at::kInt);
+    input_.sequence_starts = at::zeros({size.rows, size.row_tokens}, at::kInt);
+    input_.local_positions = at::full({size.rows, size.row_tokens}, -1, at::kInt);
+    std::vector<int64_t> positions, targets;
+    for (int64_t i = 0; i < input_.ids.numel(); ++i) {
+      input_.ids.mutable_data_ptr<int32_t>()[i] = static_cast<int32_t>(rng.below(size.vocabulary));
+      if (rng.uniform() >= loss_share) continue;
+      positions.push_back(i);
+      targets.push_back(rng.below(size.vocabulary));
+    }
+    where_ = {at::tensor(positions, at::kLong), at::tensor(targets, at::kLong),
+              at::ones({static_cast<int64_t>(positions.size())})};
+  }
+
+  std::optional<model::Model> model_;
+  at::Tensor first_, second_;
+  std::vector<kernels::UpdateSpan> spans_;
+  model::ModelInput input_;
+  model::LossInput where_;
+  int64_t steps_ = 0;
+};
+
+struct Usage {
+  double cpu_seconds;
+  int64_t page_faults;
+};
+Usage usage() {
+  rusage now{};
+  getrusage(RUSAGE_SELF, &now);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
+  return {seconds(now.ru_utime) + seconds(now.ru_stime), now.ru_minflt};
+}
+
+Json run(Trainer& trainer, int64_t steps) {
+  Json answer;
+  const Usage before = usage();
+  const int64_t blocks = kernels::memory_statistics().system_blocks;
+  for (int64_t i = 0; i < steps; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    answer["loss"] = trainer.step();
+    answer["seconds"].push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  const Usage after = usage();
+  answer["cpu_seconds"] = (after.cpu_seconds - before.cpu_seconds) / static_cast<double>(steps);
+  answer["page_faults"] = static_cast<double>(after.page_faults - before.page_faults) / static_cast<double>(steps);
+  answer["blocks_from_system"] = kernels::memory_statistics().system_blocks - blocks;
+  return answer;
+}
+
+Json record(Trainer& trainer, int64_t steps, const std::string& trace) {
+  profile::start();
+  for (int64_t i = 0; i < steps; ++i) trainer.step();
+  const profile::Recording recording = profile::stop();
+  if (!trace.empty()) profile::write_chrome_trace(recording, trace);
+  Json answer{{"table", profile::table(recording, steps)}, {"parts", Json::object()}};
+  for (const profile::Part& part : recording.parts)
+    answer["parts"][part.name] = part.seconds / static_cast<double>(steps);
+  return answer;
+}
+
+void serve(const Options& options) {
+  set_thread_budget(options.threads);
+  at::set_num_threads(thread_budget());
+  kernels::set_matmul_route(options.route == "auto"     ? kernels::MatmulRoute::kAuto
+                            : options.route == "onednn" ? kernels::MatmulRoute::kOneDnn
+                                                        : kernels::MatmulRoute::kBlas);
+  std::optional<kernels::CachingMemory> memory;
+  if (options.memory == "cached") memory.emplace();
+  const Size& size = kSizes.at(options.size);
+  Trainer trainer(size, options);
+  std::cout << Json{{"parameters", trainer.parameters()}, {"tokens_per_step", size.rows * size.row_tokens}}
+            << std::endl;
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::string command;
+    int64_t steps = 1;
+    words >> command >> steps;
+    if (command == "quit") return;
+    if (command == "run") {
+      std::cout << run(trainer, steps) << std::endl;
+    } else if (command == "profile") {
+      std::cout << record(trainer, steps, options.trace) << std::endl;
+    } else {
+      throw ConfigError(cat("no such command: ", line));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gato
+
+int main(int argc, char** argv) {
+  try {
+    gato::serve(gato::parse(argc, argv));
+  } catch (const std::exception& error) {
+    std::cerr << "bench_train_step: " << error.what() << "\n";
+    return 1;
+  }
+  return 0;
+}
