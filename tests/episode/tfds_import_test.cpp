@@ -68,8 +68,8 @@ class DatasetFolder {
 };
 
 const char kFloatAction[] = R"("action":{"tensor":{"shape":{"dimensions":["2"]},"dtype":"float32"}})";
-const char kMarks[] =
-    R"(,"is_first":{"tensor":{"dtype":"bool"}},"is_last":{"tensor":{"dtype":"bool"}},"is_terminal":{"tensor":{"dtype":"bool"}})";
+const char kMarks[] = R"(,"is_first":{"tensor":{"dtype":"bool"}},"is_last":{"tensor":{"dtype":"bool"}},)"
+                      R"("is_terminal":{"tensor":{"dtype":"bool"}})";
 
 /// Three rows with marks, the last one terminal.
 forge::Features marked_record() {

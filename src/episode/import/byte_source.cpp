@@ -63,7 +63,10 @@ class PlainSource final : public ByteSource {
 class CompressedSource : public ByteSource {
  public:
   CompressedSource(RawBytes bytes, DecompressionLimits limits, std::string_view format)
-      : bytes_(std::move(bytes)), limits_(limits), format_(format), piece_(kPieceBytes) {}
+      : bytes_(std::move(bytes)),
+        limits_(limits),
+        format_(format),
+        piece_(static_cast<size_t>(std::min<uint64_t>(kPieceBytes, bytes_.size()))) {}
 
   size_t read(std::span<char> out) final {
     size_t filled = 0;

@@ -120,11 +120,9 @@ class TfdsFormat : public ForeignFormat {
 
   std::vector<std::string> mapping() const override {
     std::vector<std::string> lines = describe_tfds_plan(plan_, options_);
-    lines.insert(
-        lines.begin(),
-        cat(folder_.filename().string().empty() ? folder_.string() : folder_.filename().string(), ": ", info_.name,
-            info_.config.empty() ? "" : "/", info_.config, info_.version.empty() ? "" : " ", info_.version, ", split ",
-            options_.split, ", ", files_.size(), files_.size() == 1 ? " file" : " files"));
+    lines.insert(lines.begin(), cat("RLDS data set ", info_.name, info_.config.empty() ? "" : "/", info_.config,
+                                    info_.version.empty() ? "" : " ", info_.version, ", split ", options_.split, ", ",
+                                    files_.size(), files_.size() == 1 ? " file" : " files"));
     lines.insert(lines.end(), notes_.begin(), notes_.end());
     return lines;
   }
