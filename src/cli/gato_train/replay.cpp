@@ -1,10 +1,10 @@
-#include "gato_train/replay.h"
+#include "replay.h"
 
 #include <iostream>
 #include <memory>
 
 #include "gato/train/trainer.h"
-#include "program.h"
+#include "cli/program.h"
 
 namespace gato::cli {
 
