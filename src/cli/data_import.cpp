@@ -1,4 +1,4 @@
-#include <cstdio>
+#include <algorithm>
 #include <iostream>
 
 #include "data_verbs.h"
@@ -17,13 +17,7 @@ namespace {
 /// Every format of `gato-data import`, in the order of --help.
 std::vector<ImportCommand> import_commands() {
   return {
-      text_import(),
-      webdataset_import(),
-      tfds_import(),
-      stream_import(),
-      csv_import(),
-      minari_import(),
-      d4rl_import(),
+      text_import(), webdataset_import(), tfds_import(), stream_import(), csv_import(), minari_import(), d4rl_import(),
   };
 }
 
@@ -75,6 +69,20 @@ void print_mapping(const std::vector<std::string>& mapping) {
   std::cout.flush();
 }
 
+void print_dropped(const episode::ImportSummary& summary) {
+  if (summary.dropped.empty()) return;
+  size_t width = 0, digits = 0;
+  for (const auto& [reason, drop] : summary.dropped) {
+    width = std::max(width, reason.size());
+    digits = std::max(digits, std::to_string(drop.count).size());
+  }
+  std::cout << "left out\n";
+  for (const auto& [reason, drop] : summary.dropped) {
+    std::cout << "  " << padded(reason, width) << "  " << padded(std::to_string(drop.count), digits)
+              << "  first: " << drop.first << "\n";
+  }
+}
+
 void print_summary(const episode::ImportSummary& summary, const std::string& out) {
   const std::vector<std::pair<std::string, int64_t>> rows = {{"records", summary.records},
                                                              {"episodes", summary.episodes},
@@ -82,11 +90,9 @@ void print_summary(const episode::ImportSummary& summary, const std::string& out
                                                              {"shards", summary.shards}};
   std::cout << "imported" << (summary.reused ? " (was complete already)" : "") << "\n";
   for (const auto& [name, count] : rows) std::cout << "  " << padded(name, 12) << count << "\n";
-  if (!summary.dropped.empty()) std::cout << "left out\n";
-  for (const auto& [reason, drop] : summary.dropped) {
-    std::cout << "  " << padded(reason, 34) << " " << drop.count << "  first: " << drop.first << "\n";
-  }
-  std::cout << "the data set is in " << out << "; every shard was read back and checked\n";
+  print_dropped(summary);
+  std::cout << "the data set is in " << out
+            << (summary.reused ? "; nothing was to be done\n" : "; every shard was read back and checked\n");
 }
 
 int dry_run(const episode::ForeignFormat& format, const episode::ImportOptions& options) {

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <optional>
 #include <system_error>
 
+#include "episode/import/import_state.h"
 #include "episode/shard_footer.h"
 #include "gato/core/error.h"
 #include "gato/core/text.h"
@@ -26,6 +28,20 @@ bool remove_file(const Path& path) {
                   error.value());
   }
   return removed;
+}
+
+/// An interrupted import must not be taken for a small data set.
+void check_import_complete(const Path& folder) {
+  std::optional<ImportState> import;
+  try {
+    import = load_import_state(folder / kImportStateName);
+  } catch (const DataError&) {
+    return;  // No file of ours; the importer itself says so when it is asked to go on.
+  }
+  if (!import || import->complete) return;
+  throw ConfigError(cat(folder.string(), ": the import into this folder is not complete (", import->shards.size(),
+                        " shards so far); run the same gato-data import again, or remove ", kImportStateName,
+                        " to use what is there"));
 }
 
 bool is_shard_name(const std::string& name) {
@@ -118,6 +134,7 @@ std::vector<Path> list_shards(const Path& folder_or_file) {
   for (const auto& entry : entries) {
     if (is_shard_name(entry.path().filename().string()) && entry.is_regular_file()) shards.push_back(entry.path());
   }
+  check_import_complete(folder_or_file);
   if (shards.empty()) {
     throw ConfigError(cat(folder_or_file.string(), ": the folder holds no shards (*", kExtension,
                           "); make data with gato-data collect or gato-data import"));

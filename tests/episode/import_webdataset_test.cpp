@@ -99,6 +99,8 @@ TEST(TarReaderTest, ReadsBinarySizes) {
   forge::set_field(archive, 0, 124, std::string("\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", 12));
   EXPECT_NE(error_of(archive).find("is no number"), std::string::npos);
   forge::set_field(archive, 0, 124, std::string("\x80\0\0\0\0\x7f\xff\xff\xff\xff\xff\xff", 12));
+  EXPECT_NE(error_of(archive).find("over the limit"), std::string::npos);
+  forge::set_field(archive, 0, 124, std::string("\x80\0\0\0\0\0\0\0\0\0\x10\0", 12));  // 4096 of 3
   EXPECT_NE(error_of(archive).find("rest of the file"), std::string::npos);
 }
 
@@ -166,7 +168,9 @@ Imported import_all(const ForeignFormat& format) {
     for (RawRecord record; stream->next(record);) {
       const ParsedRecord parsed = format.parse(record);
       for (const auto& part : parsed.episodes) {
-        check_episode(format.tasks()[0], part.episode);
+        Episode prepared = part.episode;
+        prepare_encoded_images(format.tasks()[0], prepared);
+        check_episode(format.tasks()[0], prepared);
         imported.episodes.push_back(part.episode);
       }
       if (!parsed.dropped.empty()) imported.dropped[parsed.dropped] = record.origin;

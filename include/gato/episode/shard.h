@@ -222,7 +222,7 @@ class DatasetWriter {
 };
 
 /// The shards of a folder (or one shard file) in name order, temporary files passed over. ConfigError when there are
-/// none.
+/// none, and for the folder of an import that was interrupted and not yet run to its end.
 [[nodiscard]] std::vector<Path> list_shards(const Path& folder_or_file);
 
 }  // namespace gato::episode

@@ -56,7 +56,7 @@ class ImportProgress {
   explicit ImportProgress(const std::vector<ImportUnit>& units) {
     uint64_t bytes = 0;
     for (const ImportUnit& unit : units) bytes += unit.bytes;
-    by_bytes_ = bytes > 0;
+    by_bytes_ = bytes >= uint64_t{1} << 16;  // Less is shown in records: it is over at once.
     shift_ = bytes >= uint64_t{1} << 28 ? 20 : 10;
     const char* unit = !by_bytes_ ? "records" : shift_ == 20 ? "MiB" : "KiB";
     progress_ = std::make_unique<Progress>("importing", by_bytes_ ? static_cast<int64_t>(bytes >> shift_) : 0, unit);
@@ -81,7 +81,7 @@ class Import {
       : format_(format),
         options_(options),
         units_(format.units()),
-        state_path_(options.out / "import.json"),
+        state_path_(options.out / kImportStateName),
         lock_(options.out / "import.lock", "wait for it, or choose another --out") {}
 
   ImportSummary run() {

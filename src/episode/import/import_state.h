@@ -10,6 +10,8 @@
 /// `<out>/import.json`: how far an import came, for people and for going on.
 namespace gato::episode {
 
+constexpr const char* kImportStateName = "import.json";
+
 /// What two runs of one import must agree on, by name: ("source files", digest) and so on.
 using ImportIdentity = std::vector<std::pair<std::string, std::string>>;
 
