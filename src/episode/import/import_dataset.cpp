@@ -241,15 +241,16 @@ void Import::write_part(const ImportItem& item, size_t part, DatasetWriter& writ
   if (!item.filtered[part].empty()) {
     return count_drop(summary_, cat(kFiltered, item.filtered[part]), cat(item.raw.origin, ", episode ", episode.id));
   }
+  // Equal hashes of different ids are too rare to keep the ids of all shards in memory for.
+  if (!hashes_.insert(split_hash(episode.id))) {
+    return leave_damage_out(std::string(kDuplicate), cat(item.raw.origin, ": the episode id '", episode.id,
+                                                         "' was there already, and ids are unique in a data set"));
+  }
   bool committed = false;
   try {
-    // Equal hashes of different ids are too rare to keep the ids of all shards in memory for.
-    if (!hashes_.insert(split_hash(episode.id))) {
-      throw DataError(cat("the episode id '", episode.id, "' was there already, and ids are unique in a data set"));
-    }
     committed = writer.add(task, episode);
-  } catch (const DataError& error) {
-    return leave_damage_out(std::string(kDuplicate), cat(item.raw.origin, ": ", error.what()));
+  } catch (const DataError& error) {  // Too many source agents for a shard.
+    return leave_damage_out(std::string(kDamaged), cat(item.raw.origin, ": ", error.what()));
   }
   ++summary_.episodes;
   summary_.steps += episode.num_steps;
