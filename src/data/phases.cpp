@@ -11,8 +11,8 @@ namespace gato::data {
 namespace {
 
 constexpr size_t kSampledItems = 1 << 17;  // of all sources together, from which the mean length of prompts is measured
-constexpr int64_t kTrialBlocks = 8;        // on which the fill is judged
-constexpr double kMostDropped = 0.0075;    // of the tokens, in the trial blocks
+constexpr int64_t kTrialBlocks = 12;       // on which the fill is judged
+constexpr double kMostDropped = 0.007;     // of the tokens, in the trial blocks
 
 bool same_shards(const Source& a, const Source& b) {
   if (&a == &b) return true;
@@ -228,7 +228,7 @@ void PhaseBuilder::correct_rates(Phase& phase) const {
   const EpochOrders orders(config_.shuffle_shards);
   std::vector<double> tokens(phase.sources.size()), sequences(tokens.size()), prompts(tokens.size());
   double all = 0;
-  for (int64_t b = 0; b < 3 * kTrialBlocks; ++b) {
+  for (int64_t b = 0; b < 2 * kTrialBlocks; ++b) {
     for (const PlannedRow& row : plan_block(config_, seed_, orders, phase, phase.first_block + b).rows) {
       for (const PlannedSequence& sequence : row.sequences) {
         const auto s = static_cast<size_t>(phase.plan_of_source[static_cast<size_t>(sequence.source)]);
