@@ -63,7 +63,7 @@ class Packer {
     return phase_.plan_of(sequence.source).windows->are_stretches();
   }
   [[nodiscard]] std::vector<uint32_t> longest_first() const;
-  [[nodiscard]] Attempt place_whole(const std::vector<uint32_t>& order, double held_back) const;
+  [[nodiscard]] Attempt place_whole(const std::vector<uint32_t>& order, double held_back, double spread_until) const;
   [[nodiscard]] std::optional<PlannedSequence> cut_off(PlannedSequence& sequence, int64_t limit) const;
   int64_t fill_gaps(Attempt& attempt, const std::vector<uint32_t>& order);
   [[nodiscard]] bool shorten_to(PlannedSequence& sequence, int64_t limit) const;
@@ -121,11 +121,11 @@ std::vector<uint32_t> Packer::longest_first() const {
   return order;
 }
 
-/// Longest first: into the emptiest row while rows are far from full, so that every row gets its part of every kind,
-/// then into the fullest row that has room, so that little room is left over. `held_back`: share of the block, in the
-/// shortest sequences that may be cut, that waits to fill gaps.
-Packer::Attempt Packer::place_whole(const std::vector<uint32_t>& order, double held_back) const {
-  constexpr double kSpreadUntil = 0.85;  // of all tokens
+/// Longest first: into the emptiest row until the share `spread_until` of the block is placed, so that every row gets
+/// its part of every kind (small batches would else hold a few tasks each), then into the fullest row that has room, so
+/// that little room is left over. `held_back`: share of the block, in the shortest sequences that may be cut, that
+/// waits to fill gaps.
+Packer::Attempt Packer::place_whole(const std::vector<uint32_t>& order, double held_back, double spread_until) const {
   Attempt attempt{Gaps(static_cast<size_t>(kBlockRows), row_tokens_), std::vector<int32_t>(order.size(), kNowhere), 0};
   auto to_hold = static_cast<int64_t>(held_back * static_cast<double>(capacity_));
   for (auto i = order.rbegin(); i != order.rend() && to_hold > 0; ++i) {
@@ -133,8 +133,7 @@ Packer::Attempt Packer::place_whole(const std::vector<uint32_t>& order, double h
     attempt.row[*i] = kHeldBack;
     to_hold -= sequences_[*i].tokens;
   }
-  // What had to be held back is hard to pack: then tight packing counts for more than even rows.
-  const auto spread = held_back > 0 ? 0 : static_cast<int64_t>(kSpreadUntil * static_cast<double>(capacity_));
+  const auto spread = static_cast<int64_t>(spread_until * static_cast<double>(capacity_));
   int64_t placed = 0;
   for (const uint32_t i : order) {
     if (attempt.row[i] == kHeldBack) {
@@ -247,12 +246,16 @@ void Packer::build_rows(const std::vector<int32_t>& row_of, uint64_t key, std::v
 
 int64_t Packer::pack(uint64_t key, std::vector<PlannedRow>& rows) {
   const std::vector<uint32_t> order = longest_first();
-  Attempt best = place_whole(order, 0);
+  constexpr double kSpread = 0.85;
+  Attempt best = place_whole(order, 0, kSpread);
   // Where sequences that may not be cut find no place, more and more of the others step back for them: to drop only
-  // the former would take from their share.
-  for (const double held_back : {0.05, 0.15, 0.45, 1.0}) {
-    if (best.lost * 5000 <= capacity_ || !has_stretches_) break;
-    Attempt attempt = place_whole(order, held_back);
+  // the former would take from their share. Rows of one kind are the last resort.
+  struct Try {
+    double held_back, spread_until;
+  };
+  for (const Try& next : {Try{0.05, kSpread}, Try{0.15, kSpread}, Try{0.45, kSpread}, Try{1.0, kSpread}, Try{1.0, 0}}) {
+    if (best.lost * 1000 <= capacity_ || !has_stretches_) break;
+    Attempt attempt = place_whole(order, next.held_back, next.spread_until);
     if (attempt.lost < best.lost) best = std::move(attempt);
   }
   const int64_t dropped = fill_gaps(best, order);
