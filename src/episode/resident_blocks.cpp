@@ -22,6 +22,7 @@ namespace {
 
 constexpr uint64_t kSmallestCap = uint64_t{4} << 20;
 constexpr uint64_t kEpochsPerCap = 16;  // How finely the age of blocks is known.
+constexpr uint64_t kLargestFolio = uint64_t{2} << 20;
 constexpr std::array<int, 3> kRetryMilliseconds = {100, 300, 1000};
 
 /// Other threads may have begun an epoch since `epoch` was read.
@@ -151,6 +152,7 @@ void ResidentBlocks::open(const Path& path, std::span<const std::byte> payload, 
   payload_ = payload;
   block_bytes_ = block_bytes;
   stamps_ = std::vector<std::atomic<uint32_t>>((payload.size() + block_bytes - 1) / block_bytes);
+  drop_pages(0, stamps_.size());  // What reading header and footer brought in.
   ResidentCap::instance().add(this);
 }
 
@@ -189,9 +191,7 @@ void ResidentBlocks::touch_older(uint64_t block, uint32_t stamp) {
     if (stamps_[block].compare_exchange_weak(stamp, epoch, std::memory_order_relaxed) || stamp == kPinned) return;
   }
   populate(block);
-  // The system also maps what is around a page, by addresses that are not aligned with blocks.
-  if (block > 0) drop_if_untouched(block - 1);
-  if (block + 1 < stamps_.size()) drop_if_untouched(block + 1);
+  drop_around(block);
   if (!stamps_[block].compare_exchange_strong(stamp, epoch, std::memory_order_relaxed)) return;  // Another thread did.
   resident_ += 1;
   ResidentCap::instance().admit(size_of(block));
@@ -199,6 +199,7 @@ void ResidentBlocks::touch_older(uint64_t block, uint32_t stamp) {
 
 void ResidentBlocks::pin(uint64_t block) {
   populate(block);
+  drop_around(block);
   const uint32_t before = stamps_[block].exchange(kPinned, std::memory_order_relaxed);
   if (before == kPinned) return;
   if (before != 0) resident_ -= 1;
@@ -206,8 +207,21 @@ void ResidentBlocks::pin(uint64_t block) {
   ResidentCap::instance().pin(size_of(block), before != 0);
 }
 
-void ResidentBlocks::drop_if_untouched(uint64_t block) {
+void ResidentBlocks::drop_around(uint64_t block) const {
+  const uint64_t reach = kLargestFolio / block_bytes_;
+  const uint64_t first = block - std::min(block, reach), end = std::min(block + reach + 1, stamps_.size());
+  uint64_t run = first;  // where a run of blocks that are not in use begins
+  for (uint64_t i = first; i < end; ++i) {
+    if (i != block && stamps_[i].load(std::memory_order_relaxed) == 0) continue;
+    drop_pages(run, i);
+    run = i + 1;
+  }
+  drop_pages(run, end);
+}
+
+void ResidentBlocks::drop_if_untouched(uint64_t block) const {
   if (stamps_[block].load(std::memory_order_relaxed) == 0) drop_pages(block, block + 1);
+  drop_around(block);
 }
 
 void set_resident_cap(uint64_t bytes) { ResidentCap::instance().set_cap(bytes); }

@@ -35,7 +35,7 @@ class ResidentBlocks {
   }
   void pin(uint64_t block);  ///< Keeps a block in memory; it does not count against the cap.
   /// Gives a block back that was read without touch().
-  void drop_if_untouched(uint64_t block);
+  void drop_if_untouched(uint64_t block) const;
 
  private:
   friend class ResidentCap;
@@ -43,6 +43,9 @@ class ResidentBlocks {
 
   void touch_older(uint64_t block, uint32_t stamp);
   void populate(uint64_t block) const;
+  /// Gives back what the system mapped beside a block that was asked for: it maps whole folios of its page cache, of up
+  /// to 2 MiB, and at least a window of pages.
+  void drop_around(uint64_t block) const;
   [[nodiscard]] uint64_t size_of(uint64_t block) const;
   void drop_pages(uint64_t first_block, uint64_t end_block) const;
 

@@ -357,10 +357,11 @@ void open_long(const Path& folder) {
   const auto begin = Clock::now();
   const Opened opened = open(folder, "long", {1, 1, true});
   const double opening = seconds_since(begin);
+  int64_t documents = 0;  // of the training split
+  for (const auto& source : opened.plan->sources()) documents += source->num_episodes();
   static_cast<void>(data::RowBuilder(opened.plan, true).build(0, 1));
-  std::cout
-      << nlohmann::json{{"documents", kLongDocuments}, {"open", opening}, {"first_row", seconds_since(begin)}}.dump()
-      << std::endl;
+  std::cout << nlohmann::json{{"documents", documents}, {"open", opening}, {"first_row", seconds_since(begin)}}.dump()
+            << std::endl;
 }
 
 int run_program(const std::vector<std::string>& arguments) {
