@@ -71,11 +71,11 @@ Phase PhaseBuilder::build(size_t index, const std::vector<int32_t>& used, const 
   return phase;
 }
 
-/// Which sources the phase uses, and their shares: by entry, then by task, then by data set.
-void PhaseBuilder::assign_shares(Phase& phase, size_t index, const std::vector<int32_t>& used) const {
+/// The entry that each source belongs to. Patterns without data are an error, or go on the phase's list.
+PhaseBuilder::Owners PhaseBuilder::find_owners(Phase& phase, size_t index, const std::vector<int32_t>& used) const {
   const MixturePhase& mixture = config_.schedule[index];
   const bool allow_missing = allow_missing_ || mixture.allow_missing;
-  std::map<int32_t, size_t> owner;
+  Owners owner;
   for (size_t e = 0; e < mixture.mixture.size(); ++e) {
     std::vector<std::string> patterns = {mixture.mixture[e].tasks};
     for (const TaskShare& share : mixture.mixture[e].within) patterns.push_back(share.tasks);
@@ -98,6 +98,13 @@ void PhaseBuilder::assign_shares(Phase& phase, size_t index, const std::vector<i
       if (p == 0) break;  // without tasks, the entry's other patterns have none either
     }
   }
+  return owner;
+}
+
+/// Which sources the phase uses, and their shares: by entry, then by task, then by data set.
+void PhaseBuilder::assign_shares(Phase& phase, size_t index, const std::vector<int32_t>& used) const {
+  const MixturePhase& mixture = config_.schedule[index];
+  const Owners owner = find_owners(phase, index, used);
   double total = 0;
   for (size_t e = 0; e < mixture.mixture.size(); ++e) {
     const MixtureEntry& entry = mixture.mixture[e];

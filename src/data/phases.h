@@ -69,6 +69,8 @@ class PhaseBuilder {
     uint64_t first_epoch = 0, next_item = 0, items_per_epoch = 1;
   };
 
+  using Owners = std::map<int32_t, size_t>;  // entry of the mixture by source
+  [[nodiscard]] Owners find_owners(Phase& phase, size_t index, const std::vector<int32_t>& used) const;
   void assign_shares(Phase& phase, size_t index, const std::vector<int32_t>& used) const;
   [[nodiscard]] Cutting cutting_of(const SourcePlan& plan) const;
   void cut(SourcePlan& plan);
