@@ -25,6 +25,7 @@ StepResult Stepper::run(const data::Batch& batch, TrainingState& state, LabelMet
     options.seed = static_cast<uint64_t>(config_.train.seed);
     options.step = state.step;
     options.first_row = batch.first_row + first;
+    options.recompute = config_.train.recompute;
     options.hidden = &hidden;
     const model::LossResult result = model_.loss(tensors.input, tensors.loss, options, config_.train.soft_target_bins);
     hidden.retain_grad();
@@ -67,8 +68,7 @@ void Stepper::update(double norm, double weight_sum, TrainingState& state) {
   update.step = ++state.updates;
   const bool clip = optimizer.clip_norm > 0 && norm > optimizer.clip_norm;
   update.grad_scale = (clip ? optimizer.clip_norm / norm : 1) / weight_sum;
-  kernels::adamw_step(model_.store().values(), model_.store().gradients(), optimizer_.first_moment,
-                      optimizer_.second_moment, spans, update);
+  model_.store().update(optimizer_.first_moment, optimizer_.second_moment, spans, update);
 }
 
 }  // namespace gato::train
