@@ -50,7 +50,8 @@ struct Buffers {
   int64_t length, columns, lanes;                // length; padded to vectors; head_dim padded to vectors
   float *query, *key, *key_t, *value, *value_t;  // [columns, lanes], or transposed in tiles [columns / 32, lanes, 32]
   float *out_gradient, *query_gradient, *key_gradient, *value_gradient;
-  float *score, *score_gradient;  // [kGroup, columns]
+  int64_t row;                    // floats from one row of scores to the next
+  float *score, *score_gradient;  // [kGroup, row]
   float* vector;                  // [lanes]
 };
 
@@ -61,7 +62,8 @@ Buffers make_buffers(int64_t length, int64_t head_dim, bool backward) {
   b.lanes = round_up(head_dim, kLanes);
   const int64_t matrix = b.columns * b.lanes;
   const int64_t matrices = backward ? 9 : 3;
-  float* p = thread_scratch().reserve(matrices * matrix + 2 * kGroup * b.columns + b.lanes);
+  b.row = b.columns + kLanes;  // rows a power of two apart would share cache sets
+  float* p = thread_scratch().reserve(matrices * matrix + 2 * kGroup * b.row + b.lanes);
   // Without padding only what is summed into needs zeros.
   const bool padded = b.columns != length || b.lanes != head_dim;
   const auto take = [&p](int64_t size, bool zero) {
@@ -81,8 +83,8 @@ Buffers make_buffers(int64_t length, int64_t head_dim, bool backward) {
     b.key_gradient = take(matrix, true);
     b.value_gradient = take(matrix, true);
   }
-  b.score = take(kGroup * b.columns, false);
-  b.score_gradient = take(kGroup * b.columns, false);
+  b.score = take(kGroup * b.row, false);
+  b.score_gradient = take(kGroup * b.row, false);
   b.vector = take(b.lanes, false);
   return b;
 }
@@ -133,11 +135,11 @@ GATO_INLINE void causal_scores(const float* query, int64_t query_stride, const K
   }
 }
 
-/// exp(score - shift) in place over n columns; returns the sum.
+/// exp(score - shift) in place over n columns, none of which is above `shift` by more than rounding; returns the sum.
 GATO_INLINE float exponentials(float* score, int64_t n, float shift) {
   Floats total{};
   for (int64_t j = 0; j < n; j += kLanes) {
-    const Floats e = exp(load(score + j) - shift);
+    const Floats e = exp_nonpositive(load(score + j) - shift);
     store(score + j, e);
     total += e;
   }
@@ -162,18 +164,33 @@ GATO_INLINE void softmax_group(float* score, int64_t stride, int64_t n, float* l
   }
 }
 
+/// kVectors vectors of columns of add_outer.
+template <int kVectors>
+GATO_INLINE void add_outer_columns(const float* weight, int64_t weight_stride, const float* x, int64_t lanes,
+                                   float* gradient, int64_t n) {
+  Floats row[kGroup][kVectors];
+  for (int64_t r = 0; r < kGroup; ++r) {
+    for (int v = 0; v < kVectors; ++v) row[r][v] = load(x + r * lanes + v * kLanes);
+  }
+  for (int64_t j = 0; j < n; ++j) {
+    float* to = gradient + j * lanes;
+    Floats total[kVectors];
+    for (int v = 0; v < kVectors; ++v) total[v] = load(to + v * kLanes);
+    for (int64_t r = 0; r < kGroup; ++r) {
+      for (int v = 0; v < kVectors; ++v) total[v] += weight[r * weight_stride + j] * row[r][v];
+    }
+    for (int v = 0; v < kVectors; ++v) store(to + v * kLanes, total[v]);
+  }
+}
+
 /// gradient[j, :] += sum over the group of weight[r, j] x[r, :], for j in [0, n).
 GATO_INLINE void add_outer(const float* weight, int64_t weight_stride, const float* x, int64_t lanes, float* gradient,
                            int64_t n) {
-  for (int64_t d = 0; d < lanes; d += kLanes) {
-    Floats row[kGroup];
-    for (int64_t r = 0; r < kGroup; ++r) row[r] = load(x + r * lanes + d);
-    for (int64_t j = 0; j < n; ++j) {
-      Floats total = load(gradient + j * lanes + d);
-      for (int64_t r = 0; r < kGroup; ++r) total += weight[r * weight_stride + j] * row[r];
-      store(gradient + j * lanes + d, total);
-    }
+  int64_t d = 0;
+  for (; d + 2 * kLanes <= lanes; d += 2 * kLanes) {
+    add_outer_columns<2>(weight, weight_stride, x + d, lanes, gradient + d, n);
   }
+  if (d < lanes) add_outer_columns<1>(weight, weight_stride, x + d, lanes, gradient + d, n);
 }
 
 /// Where a head's vectors are.
@@ -239,10 +256,10 @@ GATO_INLINE void forward_sequence(const AttentionShape& shape, const HeadView<T>
     const int64_t keys = first + kGroup < length ? first + kGroup : length;
     const int64_t n = round_up(keys, kLanes);
     float group_log_sum[kGroup];
-    causal_scores(b.query + first * b.lanes, b.lanes, keys_t, shape.head_dim, first, n, b.score, b.columns);
-    softmax_group(b.score, b.columns, n, group_log_sum);
+    causal_scores(b.query + first * b.lanes, b.lanes, keys_t, shape.head_dim, first, n, b.score, b.row);
+    softmax_group(b.score, b.row, n, group_log_sum);
     // The queries of this group have served: their place takes the result.
-    multiply<kGroup>(b.score, b.columns, b.value, b.lanes, kTile, b.query + first * b.lanes, b.lanes, keys, b.lanes);
+    multiply<kGroup>(b.score, b.row, b.value, b.lanes, kTile, b.query + first * b.lanes, b.lanes, keys, b.lanes);
     for (int64_t i = first; i < keys; ++i) {
       copy_vector(b.query + i * b.lanes, out + (begin + i) * out_stride, shape.head_dim);
       log_sum[begin + i] = group_log_sum[i - first];
@@ -273,11 +290,11 @@ GATO_INLINE void backward_group(const AttentionShape& shape, const Buffers& b, i
   const float* query = b.query + first * b.lanes;
   const float* out_gradient = b.out_gradient + first * b.lanes;
   const int64_t tile = kTile * b.lanes;
-  causal_scores(query, b.lanes, {b.key_t, kTile, tile}, shape.head_dim, first, n, b.score, b.columns);
-  multiply<kGroup>(out_gradient, b.lanes, b.value_t, kTile, tile, b.score_gradient, b.columns, shape.head_dim, n);
+  causal_scores(query, b.lanes, {b.key_t, kTile, tile}, shape.head_dim, first, n, b.score, b.row);
+  multiply<kGroup>(out_gradient, b.lanes, b.value_t, kTile, tile, b.score_gradient, b.row, shape.head_dim, n);
   for (int64_t r = 0; r < kGroup; ++r) {
-    float* p = b.score + r * b.columns;
-    float* dp = b.score_gradient + r * b.columns;
+    float* p = b.score + r * b.row;
+    float* dp = b.score_gradient + r * b.row;
     // Rows behind the sequence's end are zeros in out_gradient and query, so that any finite weights do.
     exponentials(p, n, first + r < b.length ? log_sum[first + r] : maximum(p, n));
     Floats product{};
@@ -285,10 +302,10 @@ GATO_INLINE void backward_group(const AttentionShape& shape, const Buffers& b, i
     const float mean = sum(product);
     for (int64_t j = 0; j < n; j += kLanes) store(dp + j, load(p + j) * (load(dp + j) - mean));
   }
-  multiply<kGroup>(b.score_gradient, b.columns, b.key, b.lanes, kTile, b.query_gradient + first * b.lanes, b.lanes,
+  multiply<kGroup>(b.score_gradient, b.row, b.key, b.lanes, kTile, b.query_gradient + first * b.lanes, b.lanes,
                    keys, b.lanes);
-  add_outer(b.score_gradient, b.columns, query, b.lanes, b.key_gradient, keys);
-  add_outer(b.score, b.columns, out_gradient, b.lanes, b.value_gradient, keys);
+  add_outer(b.score_gradient, b.row, query, b.lanes, b.key_gradient, keys);
+  add_outer(b.score, b.row, out_gradient, b.lanes, b.value_gradient, keys);
 }
 
 template <class T>

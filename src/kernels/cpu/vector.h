@@ -143,6 +143,25 @@ GATO_INLINE Floats exp(Floats x) {
   return x < broadcast(-87.3f) ? Floats{} : (x != x ? x : y);
 }
 
+/// The same bits as exp(x) for x <= 0 (and up to 88), NaN and minus infinity included, for less: there is nothing to clamp
+/// above, and no result above 0 is so small that its scale needs two steps.
+GATO_INLINE Floats exp_nonpositive(Floats x) {
+  constexpr float kRound = 12582912.0f;
+  const Floats shifted = x * 1.44269504088896341f + kRound;
+  const Floats n = shifted - kRound;
+  Floats r = x - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  Floats p = broadcast(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const Floats scale = (Floats)(((Ints)shifted + (127 - 0x4B400000)) << 23);
+  return x < broadcast(-87.3f) ? Floats{} : p * scale;
+}
+
 /// Distribution function and density of the standard normal: gelu(x) = x cdf, gelu'(x) = cdf + x density. The error
 /// function is formula 7.1.26 of Abramowitz and Stegun, absolute error 1.5e-7, which shares its exponential with the
 /// density.
