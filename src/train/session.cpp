@@ -309,7 +309,9 @@ void Session::validate() {
   if (!data_.validation_plan || config_.train.validation_rows == 0) return;
   const auto begin = Clock::now();
   const at::NoGradGuard no_grad;
-  const data::RowBuilder builder(data_.validation_plan, false, quarantine_);
+  // A list of its own: entries hold row numbers, and these are of other rows.
+  const data::RowBuilder builder(data_.validation_plan, false,
+                                 open_quarantine(config_, *data_.validation_plan, Path()));
   LabelMeter losses(*data_.validation_plan);
   const int64_t micro = config_.train.micro_batch_rows > 0 ? config_.train.micro_batch_rows : config_.train.batch_rows;
   const int64_t begin_row = data_.validation_plan->first_row_of_phase(std::max<int64_t>(0, state_.next_row - 1));

@@ -9,6 +9,7 @@
 #include "gato/checkpoint/checkpoint.h"
 #include "gato/core/log.h"
 #include "gato/core/signals.h"
+#include "gato/data/statistics.h"
 #include "gato/run/metrics.h"
 #include "gato/run/run_folder.h"
 #include "gato/run/step_log.h"
@@ -240,6 +241,75 @@ TEST_F(TrainTest, MetricsTellSharesLossesAndOutliersByTask) {
   EXPECT_GT(values.at("data/fill"), 0.9);
   EXPECT_TRUE(values.count("train/loss_z") == 1 && values.count("train/gradient_norm_z") == 1);
   EXPECT_TRUE(values.count("train/task_loss/text/tales") == 1);
+}
+
+/// A data set of one task without text, in a folder of its own.
+void write_new_task(const Path& folder, int64_t episodes = 20) {
+  episode::TaskSpec task = data::test::control_task();
+  task.id = "added/arm";
+  episode::DatasetWriter writer(folder, {"added", "Synthetic.", "", "test"}, {task});
+  for (int64_t e = 0; e < episodes; ++e) writer.add(0, data::test::random_episode(task, e, false));
+  writer.finish();
+}
+
+TEST_F(TrainTest, DataAddedInALaterPhaseIsUsedFromThereAndOldRowsStay) {
+  TrainingConfig config = small_config(folder_ / "run");
+  config.train.steps = 16;  // 64 rows: one block
+  train(config, {"test"});
+  write_new_task(folder_ / "new");
+  config.train.steps = 32;
+  config.data.schedule.push_back({.first_row = 64,
+                                  .mixture = {{.tasks = "*", .share = 1}, {.tasks = "added/*", .share = 1}},
+                                  .datasets = {shared_data().folder().string(), (folder_ / "new").string()}});
+  EXPECT_TRUE(train(config, {"test"}).finished);
+  const run::RunFolder folder(config.run.dir);
+  const auto points = run::read_metrics(folder.metrics_path()).points;
+  EXPECT_EQ(points.front().values.count("data/token_share/added/arm"), 0u);
+  EXPECT_GT(points.back().values.at("data/token_share/added/arm"), 0.1);
+  EXPECT_NE(folder.read_schedule()->find("added"), std::string::npos);
+  const Replay before = replay(config.run.dir, 5);  // inside the warm-up, where the longer schedule changes nothing
+  EXPECT_EQ(before.compared, 5);
+  EXPECT_TRUE(before.same_numbers) << before.report;
+
+  // What has begun must stay as it was.
+  TrainingConfig changed = config;
+  changed.data.schedule[0].mixture[0].share = 5;
+  changed.train.steps = 40;
+  EXPECT_THROW(train(changed, {"test"}), ConfigError);
+}
+
+/// Flips a byte in the middle of the newest shard of a folder.
+void damage_a_shard(const Path& folder) {
+  const Path shard = episode::list_shards(folder).front();
+  std::string bytes = read_file(shard);
+  char& byte = bytes[bytes.size() / 2];  // behind the index, without which nothing in the shard can be read
+  byte = static_cast<char>(byte ^ 1);
+  std::filesystem::remove(shard);
+  write_file_atomic(shard, bytes);
+}
+
+TEST_F(TrainTest, DamagedEpisodesAreLeftOutOnRecordOrStopTheRun) {
+  write_new_task(folder_ / "data", 600);  // several blocks
+  TrainingConfig config = small_config(folder_ / "run");
+  config.data.datasets = {(folder_ / "data").string()};
+  config.data.schedule = {{0, {{.tasks = "*", .share = 1}}}};
+  config.train.demonstration_steps = 0;
+  static_cast<void>(data::statistics_of_shards(episode::list_shards(folder_ / "data")));
+  damage_a_shard(folder_ / "data");
+  try {
+    train(config, {"test"});
+    FAIL() << "damage went unnoticed";
+  } catch (const DataError& error) {
+    EXPECT_NE(std::string(error.what()).find(".gato"), std::string::npos) << error.what();
+  }
+  config.run.dir = (folder_ / "other").string();
+  config.data.on_corrupt = data::OnCorrupt::kQuarantine;
+  config.data.quarantine_budget = 1;
+  EXPECT_TRUE(train(config, {"test"}).finished);
+  const Path list = run::RunFolder(config.run.dir).quarantine_path();
+  EXPECT_NE(read_file(list).find("added/arm"), std::string::npos);
+  const Replay again = replay(config.run.dir, 24);
+  EXPECT_TRUE(again.same_numbers && again.same_parameters) << again.report;
 }
 
 TEST_F(TrainTest, AccumulationGivesTheGradientsOfTheWholeBatch) {
