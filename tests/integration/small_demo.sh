@@ -18,6 +18,17 @@ for shard in data/*/*.gato; do cmp "$shard" "again/${shard#data/}" || fail "$sha
 "$bin/gato-data" train-tokenizer --size 1024 --out tokenizer.model data
 "$bin/gato-data" tokenize --tokenizer tokenizer.model data
 
+# The first rows of the demo mixture, window by window. After a wanted change: GATO_GOLDEN=write.
+golden="$GATO_SOURCE/tests/integration/golden/demo_rows.txt"
+demo=(--config "$GATO_SOURCE/configs/demo.yaml" data.datasets=[data] tokenizer.model=tokenizer.model)
+"$bin/gato-data" explain "${demo[@]}" --step 0 --rows 4 > rows.txt
+"$bin/gato-data" explain "${demo[@]}" --step 100000 --row 3 >> rows.txt
+"$bin/gato-data" explain "${demo[@]}" --validation --row 1 >> rows.txt
+[ "${GATO_GOLDEN:-}" != write ] || cp rows.txt "$golden"
+diff "$golden" rows.txt || fail "rows of the demo mixture changed: runs that are under way would go on with other data"
+"$bin/gato-data" explain "${demo[@]}" --row 2 --show > shown.txt
+grep -q 'tokens  .*[TDC]' shown.txt || fail "explain --show marks no loss"
+
 settings=(--config "$GATO_SOURCE/configs/demo.yaml" data.datasets=[data] tokenizer.model=tokenizer.model train.steps=60
   train.log_every=10 train.validate_every=30 train.checkpoint_every=10 train.keep_checkpoints=100)
 train() { "$bin/gato-train" "${settings[@]}" "$@"; }
