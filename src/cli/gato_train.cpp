@@ -5,6 +5,7 @@
 #include "gato/core/error.h"
 #include "gato/core/file.h"
 #include "gato/core/log.h"
+#include "gato/train/overfit.h"
 #include "gato/train/trainer.h"
 #include "gato_train/replay.h"
 #include "program.h"
@@ -14,8 +15,28 @@ namespace {
 
 struct Arguments {
   std::vector<std::string> configs, overrides;
-  bool check = false, print_config = false, documented = false;
+  bool check = false, print_config = false, documented = false, overfit = false;
+  train::RunCostOptions cost;
+  train::OverfitOptions overfitting;
 };
+
+/// Whether a model of this configuration can learn its first batch by heart.
+int overfit(const train::TrainingConfig& config, const train::OverfitOptions& options) {
+  const train::OverfitOutcome outcome = train::overfit_one_batch(config, options, [](int64_t step, double loss) {
+    log::info("train", "step ", step, "  loss ", format_fixed(loss, 4));
+  });
+  const std::string text =
+      cat("loss ", format_fixed(outcome.first_loss, 3), " -> ", format_fixed(outcome.loss, 4), " in ", outcome.steps,
+          " steps on one batch; no model can get below ", format_fixed(outcome.lowest, 4), " on it");
+  if (outcome.reached) {
+    log::info("train", text, ": learned by heart");
+    return kDone;
+  }
+  log::error("train", text,
+             ": not learned by heart. Try more --overfit-steps or another optimizer.learning_rate; else "
+             "something between data and loss is broken");
+  return kFailed;
+}
 
 int train_or_check(const Arguments& arguments, const std::vector<std::string>& command) {
   const ConfigNode node = load_config(arguments.configs, arguments.overrides);
@@ -30,14 +51,34 @@ int train_or_check(const Arguments& arguments, const std::vector<std::string>& c
     return kDone;
   }
   if (arguments.check) {
-    std::cout << "configuration: fine; run folder: " << config.run.dir << "\n" << train::check_report(config);
+    std::cout << "configuration: fine; run folder: " << config.run.dir << "\n"
+              << train::check_report(config, arguments.cost);
     return kDone;
   }
+  if (arguments.overfit) return overfit(config, arguments.overfitting);
   const train::TrainingOutcome outcome = train::train(config, command);
   log::info("train", outcome.finished ? "finished" : "stopped by train.max_minutes", " at step ", outcome.step,
             " after ", format_seconds(outcome.seconds), " (", format_count(outcome.tokens_per_second),
             " tokens/s); run folder ", config.run.dir);
   return outcome.finished ? kDone : kPreempted;
+}
+
+void add_cost_options(CLI::App& app, CLI::Option* check, Arguments& arguments) {
+  CLI::Option* device =
+      app.add_option("--device", arguments.cost.device,
+                     "With --check: time and cost of the run on this device (" + train::device_names() + ")")
+          ->needs(check);
+  app.add_option("--devices", arguments.cost.devices, "How many of them")
+      ->needs(device)
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--price", arguments.cost.price_per_hour, "Price of one device and hour, in any currency")
+      ->needs(device)
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--mfu", arguments.cost.mfu,
+                 "Share of the device's peak that training reaches; by the model's size unless given")
+      ->needs(device)
+      ->check(CLI::Range(0.001, 1.0));
 }
 
 int program(int argc, char** argv) {
@@ -55,8 +96,17 @@ int program(int argc, char** argv) {
         app.add_option("--config", arguments->configs, "YAML file; may be given several times, later ones win")
             ->allow_extra_args(false)
             ->check(CLI::ExistingFile);
-        app.add_flag("--check", arguments->check,
-                     "Parse, open the data, print parameters, memory and tokens; train nothing");
+        CLI::Option* check =
+            app.add_flag("--check", arguments->check,
+                         "Parse, open the data, print parameters, memory, operations and tokens; train nothing");
+        add_cost_options(app, check, *arguments);
+        CLI::Option* overfitting =
+            app.add_flag("--overfit-one-batch", arguments->overfit,
+                         "Train on the first batch alone, writing nothing: exit code 0 when it was learned by heart");
+        app.add_option("--overfit-steps", arguments->overfitting.steps, "Most steps of --overfit-one-batch")
+            ->needs(overfitting)
+            ->check(CLI::PositiveNumber)
+            ->capture_default_str();
         app.add_flag("--print-config", arguments->print_config, "Print every setting and where it came from");
         app.add_flag("--describe", arguments->documented, "With --print-config: also what every setting means");
         app.add_option("overrides", arguments->overrides, "Settings as key.path=value");

@@ -73,54 +73,59 @@ std::vector<NamedCount> parameters_by_part(const ModelConfig& config, const Mode
 }
 
 std::vector<NamedCount> state_bytes(const ModelConfig& config, const ModelShape& shape) {
-  const int64_t bytes = kFloatBytes * padded_parameters(config, shape);
-  return {{"parameters", bytes}, {"gradients", bytes}, {"optimizer moments", 2 * bytes}};
+  const int64_t parameters = padded_parameters(config, shape);
+  const int64_t bytes = kFloatBytes * parameters;
+  std::vector<NamedCount> parts{{"parameters", bytes}, {"gradients", bytes}, {"optimizer moments", 2 * bytes}};
+  if (config.precision == Precision::kBf16) parts.push_back({"bf16 copy of the parameters", 2 * parameters});
+  return parts;
 }
 
 std::vector<NamedCount> activation_bytes(const ModelConfig& config, const ModelShape& shape, const StepShape& step) {
   const int64_t tokens = step.rows * step.row_tokens;
   const int64_t width = config.width;
   const int64_t attention = config.heads * config.head_dim;
-  const int64_t all = tokens * config.layers;  // tokens of all layers
   const bool relative = config.position == PositionEncoding::kRelative;
-  const int64_t logits = std::min<int64_t>(step.loss_positions * shape.vocabulary_size,
-                                           std::max<int64_t>(int64_t{1} << 24, shape.vocabulary_size));
-  const int64_t features = patch_places(config) * config.patch_channels;
-  const int64_t distances = step.row_tokens * attention;  // of a layer
-  std::vector<NamedCount> floats{{"residual stream before each norm", (2 * all + tokens) * width},
-                                 {"statistics of norms", 2 * (2 * all + tokens)},
-                                 {"normalised, into attention.qkv", all * width},
-                                 {"queries, keys, values", 3 * all * attention}};
-  if (relative) {
-    floats.push_back({"projected distances", config.layers * distances});
-  } else {
-    floats.push_back({"sums of attention weights", all * config.heads});
-  }
-  for (const NamedCount& part : {NamedCount{"mixed values, into attention.out", all * attention},
-                                 {"normalised, into feed.up", all * width},
-                                 {"gate and value, into GEGLU", all * config.hidden},
-                                 {"GEGLU's result, into feed.down", all * (config.hidden / 2)},
-                                 {"hidden states and their gradient", 2 * tokens * width},
-                                 {"hidden states at labels", step.loss_positions * (width + 3)},
-                                 {"logits", logits},
-                                 {"pixels of patches", step.patches * 768},
-                                 {"features of patches", step.patches * 4 * features},
-                                 {"cells of patches", step.patches * 16 * config.patch_channels}}) {
-    floats.push_back(part);
-  }
-  // Backward is at its widest where it begins, with everything above still held: at the head and the final norm; at the
-  // last layer's feed-forward, when the head's part is gone; or at its attention, when the feed-forward's is gone too.
-  // The patch embedder comes last, when the blocks' part is gone.
-  const int64_t feed = tokens * (width + config.hidden + config.hidden / 2);
-  const int64_t blocks = all * (4 * width + 4 * attention + config.hidden + config.hidden / 2);
-  const int64_t scores = relative ? 4 * kernels::relative_scores_at_once(step.row_tokens, config.heads) + distances : 0;
-  floats.push_back(
-      {"temporary, in backward", std::max({step.loss_positions * width, tokens * (config.hidden + width) - logits,
-                                           tokens * (3 * attention + 2 * width) + scores - logits - feed,
-                                           3 * step.patches * features - blocks - logits, int64_t{0}})});
-  for (NamedCount& part : floats) part.count *= kFloatBytes;
-  std::erase_if(floats, [](const NamedCount& part) { return part.count == 0; });
-  return floats;
+  const int64_t element = config.precision == Precision::kBf16 ? 2 : kFloatBytes;  // of what products take and give
+  const int64_t layers = step.recompute ? 1 : config.layers;                       // whose inside is held at once
+  const int64_t all = tokens * layers;
+  const int64_t logits = kFloatBytes * std::min<int64_t>(step.loss_positions * shape.vocabulary_size,
+                                                         std::max<int64_t>(int64_t{1} << 24, shape.vocabulary_size));
+  const int64_t features = kFloatBytes * patch_places(config) * config.patch_channels;
+  const int64_t distances = kFloatBytes * step.row_tokens * attention;  // of a layer
+  const int64_t weights = relative ? layers * distances : kFloatBytes * all * config.heads;
+  // With recomputation the stream between the blocks and what is to be added to it.
+  const int64_t kept = step.recompute ? config.layers * tokens * width * (kFloatBytes + element) : 0;
+  const int64_t feed = element * (width + config.hidden + config.hidden / 2);  // of a layer and token
+  const int64_t block = 2 * kFloatBytes * (width + 2) + element * (width + 4 * attention) + feed;
+  std::vector<NamedCount> parts{{"inputs of blocks, to compute them again", kept},
+                                {"residual stream before each norm", kFloatBytes * (2 * all + tokens) * width},
+                                {"statistics of norms", 2 * kFloatBytes * (2 * all + tokens)},
+                                {"normalised, into attention.qkv", element * all * width},
+                                {"queries, keys, values", 3 * element * all * attention},
+                                {relative ? "projected distances" : "sums of attention weights", weights},
+                                {"mixed values, into attention.out", element * all * attention},
+                                {"normalised, into feed.up", element * all * width},
+                                {"gate and value, into GEGLU", element * all * config.hidden},
+                                {"GEGLU's result, into feed.down", element * all * (config.hidden / 2)},
+                                {"hidden states and their gradient", 2 * element * tokens * width},
+                                {"hidden states at labels", step.loss_positions * (element * width + 12)},
+                                {"logits", logits},
+                                {"pixels of patches", kFloatBytes * step.patches * 768},
+                                {"features of patches", step.patches * 4 * features},
+                                {"cells of patches", kFloatBytes * step.patches * 16 * config.patch_channels}};
+  // Backward is at its widest where it begins, with everything above still held: at the head and the final norm (with
+  // recomputation without the inside of a block); at the last layer's feed-forward, when the head's part is gone; or at
+  // its attention, when the feed-forward's is gone too. The patch embedder comes last, when the blocks' part is gone.
+  const int64_t inside = all * block + weights;
+  const int64_t scores =
+      relative ? 4 * kFloatBytes * kernels::relative_scores_at_once(step.row_tokens, config.heads) + distances : 0;
+  parts.push_back({"temporary, in backward",
+                   std::max({step.loss_positions * kFloatBytes * width - (step.recompute ? inside : 0),
+                             tokens * (element * config.hidden + kFloatBytes * width) - logits,
+                             tokens * (3 * element * attention + 2 * kFloatBytes * width - feed) + scores - logits,
+                             3 * step.patches * features - inside - kept - logits, int64_t{0}})});
+  std::erase_if(parts, [](const NamedCount& part) { return part.count == 0; });
+  return parts;
 }
 
 double training_flops(const ModelConfig& config, const ModelShape& shape, const StepShape& step,
@@ -140,7 +145,8 @@ double training_flops(const ModelConfig& config, const ModelShape& shape, const 
   const double head = static_cast<double>(step.loss_positions) * static_cast<double>(shape.vocabulary_size) * width;
   const auto patches = static_cast<double>(step.patches);
   // Rows share a layer's distances; their sinusoids need no gradient.
-  return 2 * (3 * products + 3.5 * scores + 2 * distances + 3 * head +
+  const double again = step.recompute ? products + scores + distances : 0;
+  return 2 * (3 * products + 3.5 * scores + 2 * distances + again + 3 * head +
               patches * (3 * patch_multiply_adds(config) + 2 * stem_multiply_adds(config)));
 }
 

@@ -7,6 +7,7 @@
 namespace gato::train {
 namespace {
 
+constexpr double kCpuShare = 0.6;          // of the speed of matrix products, on a quiet machine
 constexpr int64_t kPaperTextSize = 32000;  // gato_spec 1.1: stands in while there is no tokenizer file
 
 void add_table(std::ostringstream& out, const std::string& title, const std::vector<model::NamedCount>& parts,
@@ -30,57 +31,123 @@ std::string missing_input(const TrainingConfig& config) {
   return cat(model, " does not exist; make it with `gato-data train-tokenizer --out ", model, " DATASET ...`");
 }
 
+/// What one forward pass holds, measured on the run's first rows where there is data.
+struct Measured {
+  model::StepShape step;
+  double sequence_tokens = 0;  // mean length of a sequence
+};
+
+/// Without data: loss on a quarter of the positions, as in the paper's mixtures, sequences as long as rows.
+Measured assume(const TrainingConfig& config, int64_t rows) {
+  return {{rows, config.data.row_tokens, rows * config.data.row_tokens / 4, 0, config.train.recompute},
+          static_cast<double>(config.data.row_tokens)};
+}
+
+Measured measure(const TrainingConfig& config, const data::Batch& batch, int64_t rows) {
+  int64_t labels = 0, sequences = 0;
+  for (size_t i = 0; i < batch.ids.size(); ++i) {
+    const auto place = static_cast<int32_t>(i % static_cast<size_t>(batch.row_tokens));
+    labels += batch.loss_weights[i] != 0 ? 1 : 0;
+    sequences += batch.sources[i] >= 0 && batch.sequence_starts[i] == place ? 1 : 0;
+  }
+  const auto scale = [&](int64_t count) { return count * rows / batch.rows; };
+  return {{rows, config.data.row_tokens, scale(labels), scale(static_cast<int64_t>(batch.patch_index.size())),
+           config.train.recompute},
+          static_cast<double>(batch.tokens) / static_cast<double>(std::max<int64_t>(1, sequences))};
+}
+
+void add_data(std::ostringstream& out, const data::OpenedData& opened, const data::Batch& batch) {
+  const auto shares = opened.plan->shares(0);
+  out << "data: " << shares.size() << " sources, rows filled to "
+      << format_fixed(100 * static_cast<double>(batch.tokens) / static_cast<double>(batch.ids.size()), 1) << " %\n";
+  for (const data::SourceShare& share : shares) {
+    out << "  " << share.source << ": " << format_fixed(100 * share.asked_share, 1) << " % of tokens, "
+        << format_fixed(100 * share.loss_share, 1) << " % of the loss, all seen once in "
+        << format_count(share.epoch_rows) << " rows\n";
+  }
+}
+
+/// "3.1 days", "2.4 hours".
+std::string long_time(double seconds) {
+  if (seconds >= 2 * 86400) return cat(format_fixed(seconds / 86400, 1), " days");
+  if (seconds >= 2 * 3600) return cat(format_fixed(seconds / 3600, 1), " hours");
+  return format_seconds(seconds);
+}
+
+/// Whether memory suffices, and what the run takes.
+void add_cost(std::ostringstream& out, const TrainingConfig& config, const RunCostOptions& options,
+              const model::ModelShape& shape, const model::StepShape& step, double flops) {
+  const DeviceKind device = find_device(options.device);
+  const bool is_cpu = device.name == "cpu";
+  const int64_t parameters = model::total(model::parameters_by_part(config.model, shape));
+  const double mfu = options.mfu > 0 ? options.mfu : is_cpu ? kCpuShare : default_mfu(parameters);
+  const int64_t most = std::max<int64_t>(1, config.train.batch_rows / options.devices);
+  const int64_t rows = std::min(step.rows, most);
+  const int64_t fitting = largest_micro_batch(config.model, shape, step, device.memory_bytes, most);
+  const RunCost cost = run_cost(flops, device.peak_bf16, mfu, options);
+  out << "on " << options.devices << " x " << device.name << ":\n"
+      << "  assumed: " << format_count(device.peak_bf16) << "FLOP/s "
+      << (is_cpu ? "in fp32, just measured on this machine" : "in bf16 (maker's figure, dense)") << ", of which "
+      << format_fixed(100 * mfu, 0) << " % is reached ("
+      << (options.mfu > 0 ? "as given"
+          : is_cpu        ? "the rest are operations that are no matrix products"
+                          : "llm.c's share for this size on H100")
+      << ")";
+  if (options.devices > 1) {
+    out << ", " << format_fixed(100 * scaling_efficiency(options.devices), 0)
+        << " % of that with so many devices; no restarts, no waiting for data";
+  }
+  out << "\n  memory: " << format_bytes(static_cast<double>(device.memory_bytes))
+      << ", a tenth left for libraries; counted as on this CPU with model.precision as it is\n  ";
+  if (fitting >= rows) {
+    out << rows << " rows per forward pass fit; the largest micro-batch that fits has " << fitting << " rows\n";
+  } else if (fitting > 0) {
+    out << rows << " rows per forward pass do NOT fit: set train.micro_batch_rows=" << fitting << " or less\n";
+  } else {
+    out << "not even one row fits: the model or data.row_tokens is too large for this device\n";
+  }
+  if (options.devices > config.train.batch_rows) {
+    out << "  train.batch_rows=" << config.train.batch_rows << " leaves some of the devices without a row\n";
+  }
+  out << "  time: " << long_time(cost.seconds) << ", " << format_count(cost.device_hours) << " device-hours";
+  if (options.price_per_hour > 0) {
+    out << ", cost " << format_fixed(cost.price, 2) << " at " << options.price_per_hour << " per device and hour";
+  }
+  out << "\n";
+}
+
 }  // namespace
 
-std::string check_report(const TrainingConfig& config) {
+std::string check_report(const TrainingConfig& config, const RunCostOptions& cost) {
   std::ostringstream out;
-  std::optional<data::OpenedData> opened;
   const std::string missing = missing_input(config);
-  if (missing.empty()) opened = open_data(config);
-  const tokenizer::Vocabulary vocabulary =
-      opened ? *opened->vocabulary : tokenizer::Vocabulary(kPaperTextSize, config.tokenizer.private_discrete);
-  const model::ModelShape shape = model_shape(vocabulary);
   const int64_t micro = config.train.micro_batch_rows > 0 ? config.train.micro_batch_rows : config.train.batch_rows;
-  model::StepShape step;
-  step.rows = micro;
-  step.row_tokens = config.data.row_tokens;
-  step.loss_positions = step.rows * step.row_tokens / 4;  // the paper's mixtures; measured below where there is data
-  double sequence_tokens = static_cast<double>(config.data.row_tokens);
-  if (opened) {
-    const data::Batch batch = data::RowBuilder(opened->plan, true).build(0, std::min<int64_t>(micro, data::kBlockRows));
-    const auto scale = [&](int64_t count) { return count * micro / batch.rows; };
-    int64_t labels = 0, sequences = 0;
-    for (size_t i = 0; i < batch.ids.size(); ++i) {
-      labels += batch.loss_weights[i] != 0 ? 1 : 0;
-      sequences += batch.sources[i] >= 0 &&
-                           batch.sequence_starts[i] == static_cast<int32_t>(i % static_cast<size_t>(batch.row_tokens))
-                       ? 1
-                       : 0;
-    }
-    step.loss_positions = scale(labels);
-    step.patches = scale(static_cast<int64_t>(batch.patch_index.size()));
-    sequence_tokens = static_cast<double>(batch.tokens) / static_cast<double>(std::max<int64_t>(1, sequences));
-    out << "data: " << opened->training.size() << " sources, rows filled to "
-        << format_fixed(100 * static_cast<double>(batch.tokens) / static_cast<double>(batch.ids.size()), 1) << " %\n";
-    for (const data::SourceShare& share : opened->plan->shares(0)) {
-      out << "  " << share.source << ": " << format_fixed(100 * share.asked_share, 1) << " % of tokens, "
-          << format_fixed(100 * share.loss_share, 1) << " % of the loss, all seen once in "
-          << format_count(share.epoch_rows) << " rows\n";
-    }
+  tokenizer::Vocabulary vocabulary(kPaperTextSize, config.tokenizer.private_discrete);
+  Measured measured = assume(config, micro);
+  if (missing.empty()) {
+    const data::OpenedData opened = open_data(config);
+    const data::Batch batch = data::RowBuilder(opened.plan, true).build(0, std::min<int64_t>(micro, data::kBlockRows));
+    vocabulary = *opened.vocabulary;
+    measured = measure(config, batch, micro);
+    add_data(out, opened, batch);
   } else {
     out << "data: not opened: " << missing << "\n  (the figures below take " << kPaperTextSize
         << " text pieces and loss on a quarter of the positions)\n";
   }
+  const model::ModelShape shape = model_shape(vocabulary);
   add_table(out, "parameters", model::parameters_by_part(config.model, shape), false);
   add_table(out, "state", model::state_bytes(config.model, shape), true);
-  add_table(out, cat("activations of ", micro, " rows"), model::activation_bytes(config.model, shape, step), true);
-  const double tokens = static_cast<double>(config.train.steps * config.train.batch_rows * config.data.row_tokens);
-  const double per_token = model::training_flops(config.model, shape, step, sequence_tokens) /
+  add_table(out, cat("activations of ", micro, " rows"), model::activation_bytes(config.model, shape, measured.step),
+            true);
+  const double tokens = static_cast<double>(config.train.steps) * static_cast<double>(config.train.batch_rows) *
+                        static_cast<double>(config.data.row_tokens);
+  const double per_token = model::training_flops(config.model, shape, measured.step, measured.sequence_tokens) /
                            static_cast<double>(micro * config.data.row_tokens);
   out << "tokens of the run: " << format_count(tokens) << " (" << config.train.steps << " steps of "
       << config.train.batch_rows << " rows)\n"
       << "floating-point operations: " << format_count(per_token) << " per token, " << per_token * tokens
       << " for the run\n";
+  if (!cost.device.empty()) add_cost(out, config, cost, shape, measured.step, per_token * tokens);
   return out.str();
 }
 

@@ -131,13 +131,21 @@ TEST(EstimateTest, ActivationsAreWithinTenPercentOfTheMeasuredPeak) {
   static CountingAllocator allocator;
   c10::SetCPUAllocator(&allocator, 1);  // for the rest of this program: harmless, it only counts
   struct Case {
+    const char* name;
     int64_t patches;
     PositionEncoding position;
+    Precision precision;
+    bool recompute;
   };
-  for (const auto& [patches, position] : {Case{0, PositionEncoding::kRotary}, Case{60, PositionEncoding::kRotary},
-                                          Case{0, PositionEncoding::kRelative}}) {
+  for (const Case& c : {Case{"rotary", 0, PositionEncoding::kRotary, Precision::kFp32, false},
+                        Case{"patches", 60, PositionEncoding::kRotary, Precision::kFp32, false},
+                        Case{"relative", 0, PositionEncoding::kRelative, Precision::kFp32, false},
+                        Case{"recompute", 0, PositionEncoding::kRotary, Precision::kFp32, true},
+                        Case{"bf16", 0, PositionEncoding::kRotary, Precision::kBf16, false}}) {
+    const int64_t patches = c.patches;
     ModelConfig config = small_config();
-    config.position = position;
+    config.position = c.position;
+    config.precision = c.precision;
     config.layers = 3;
     config.width = 96;
     config.hidden = 320;
@@ -155,6 +163,7 @@ TEST(EstimateTest, ActivationsAreWithinTenPercentOfTheMeasuredPeak) {
       at::Tensor hidden;
       ForwardOptions options;
       options.hidden = &hidden;
+      options.recompute = c.recompute;
       const LossResult result = model.loss(in, where, options);
       hidden.retain_grad();  // as the trainer does, for the gradient by task
       model.backward(result.loss);
@@ -164,8 +173,9 @@ TEST(EstimateTest, ActivationsAreWithinTenPercentOfTheMeasuredPeak) {
     CountingAllocator::peak = before;
     step();
     const auto measured = static_cast<double>(CountingAllocator::peak - before);
-    const auto estimated = static_cast<double>(total(activation_bytes(config, small_shape(), {2, 192, 100, patches})));
-    EXPECT_NEAR(estimated / measured, 1, 0.1) << patches << " patches, " << position_name(position);
+    const auto estimated =
+        static_cast<double>(total(activation_bytes(config, small_shape(), {2, 192, 100, patches, c.recompute})));
+    EXPECT_NEAR(estimated / measured, 1, 0.1) << c.name;
   }
 }
 

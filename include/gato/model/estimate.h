@@ -23,13 +23,14 @@ struct StepShape {
   int64_t rows = 0, row_tokens = 0;
   int64_t loss_positions = 0;  ///< Of all rows together.
   int64_t patches = 0;         ///< Of all rows together.
+  bool recompute = false;      ///< ForwardOptions::recompute.
 };
 
-/// Bytes of what is kept for the whole run: values, gradients and two moments in fp32.
+/// Bytes of what is kept for the whole run: values, gradients and two moments in fp32, and the bf16 copy where used.
 [[nodiscard]] std::vector<NamedCount> state_bytes(const ModelConfig& config, const ModelShape& shape);
 
 /// Bytes of everything that forward keeps for backward, tensor by tensor, summed over layers, and of what backward
-/// needs on top at its peak ("temporary, in backward"), in fp32. Within 10 % of the measured peak; libraries' own
+/// needs on top at its peak ("temporary, in backward"). Within 10 % of the measured peak; libraries' own
 /// scratch memory is not counted.
 [[nodiscard]] std::vector<NamedCount> activation_bytes(const ModelConfig& config, const ModelShape& shape,
                                                        const StepShape& step);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gato/train/config.h"
+#include "gato/train/cost.h"
 
 namespace gato::train {
 
@@ -42,8 +43,9 @@ struct Replay {
 /// folder. Throws ConfigError when the run has not come that far or its data changed.
 [[nodiscard]] Replay replay(const std::string& run_dir, int64_t step);
 
-/// What `gato-train --check` prints: parameters and bytes by part, tokens and sources with their shares. Opens the data
-/// unless it is missing, which is then said.
-[[nodiscard]] std::string check_report(const TrainingConfig& config);
+/// What `gato-train --check` prints: parameters and bytes by part, tokens and sources with their shares, operations;
+/// for a device in `cost` also what fits into it and what the run takes, with every assumption. Opens the data unless
+/// it is missing, which is then said. Throws ConfigError for an unknown device.
+[[nodiscard]] std::string check_report(const TrainingConfig& config, const RunCostOptions& cost = {});
 
 }  // namespace gato::train
