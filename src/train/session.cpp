@@ -7,9 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
-#include "gato/core/json.h"
 #include "gato/core/log.h"
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
@@ -60,8 +58,6 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
       data_(open_data(config_, folder_, began_.next_row)),
       losses_(*data_.plan),
       shares_(*data_.plan) {
-  set_thread_budget(static_cast<int>(config.train.threads));
-  at::set_num_threads(thread_budget());
   model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary),
                                           static_cast<uint64_t>(config.train.seed));
   optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
@@ -107,11 +103,12 @@ void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) const {
   for (const auto& [key, value] : now) {
     if (before.at(key) != value) changed.push_back(key);
   }
-  const std::string text = config_.tokenizer.model.empty() || !std::filesystem::exists(config_.tokenizer.model)
-                               ? ""
-                               : read_file(config_.tokenizer.model);
-  if (text != (checkpoint.has("tokenizer.model") ? checkpoint.read("tokenizer.model") : ""))
-    changed.emplace_back("tokenizer.model (another file)");
+  const std::string& model = config_.tokenizer.model;
+  if (model.empty() || std::filesystem::exists(model)) {  // a missing one is told with its remedy when it is opened
+    const std::string now_text = model.empty() ? "" : read_file(model);
+    if (now_text != (checkpoint.has("tokenizer.model") ? checkpoint.read("tokenizer.model") : ""))
+      changed.emplace_back("tokenizer.model (the file has another content)");
+  }
   if (changed.empty()) return;
   throw ConfigError(cat("the run in ", folder_.root().string(), " was started with other settings of ",
                         join(changed, ", "), " (compare ", origin,
@@ -353,6 +350,8 @@ void Session::save() {
 }
 
 TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command) {
+  set_thread_budget(static_cast<int>(config.train.threads));
+  at::set_num_threads(thread_budget());
   return Session(config, command).run();
 }
 
