@@ -8,6 +8,7 @@
 #include "checkpointing.h"
 #include "gato/data/batch.h"
 #include "gato/data/open.h"
+#include "gato/kernels/memory.h"
 #include "gato/run/metrics.h"
 #include "gato/run/run_folder.h"
 #include "gato/run/step_log.h"
@@ -57,6 +58,7 @@ class Session {
   [[nodiscard]] bool out_of_time() const;
   [[nodiscard]] int64_t refused_in_a_row() const;
 
+  kernels::CachingMemory memory_;  // first: tensors come and go while it lives
   TrainingConfig config_;
   std::string config_yaml_;
   run::RunFolder folder_;
