@@ -302,8 +302,8 @@ GATO_INLINE void backward_group(const AttentionShape& shape, const Buffers& b, i
     const float mean = sum(product);
     for (int64_t j = 0; j < n; j += kLanes) store(dp + j, load(p + j) * (load(dp + j) - mean));
   }
-  multiply<kGroup>(b.score_gradient, b.row, b.key, b.lanes, kTile, b.query_gradient + first * b.lanes, b.lanes,
-                   keys, b.lanes);
+  multiply<kGroup>(b.score_gradient, b.row, b.key, b.lanes, kTile, b.query_gradient + first * b.lanes, b.lanes, keys,
+                   b.lanes);
   add_outer(b.score_gradient, b.row, query, b.lanes, b.key_gradient, keys);
   add_outer(b.score, b.row, out_gradient, b.lanes, b.value_gradient, keys);
 }

@@ -143,8 +143,8 @@ GATO_INLINE Floats exp(Floats x) {
   return x < broadcast(-87.3f) ? Floats{} : (x != x ? x : y);
 }
 
-/// The same bits as exp(x) for x <= 0 (and up to 88), NaN and minus infinity included, for less: there is nothing to clamp
-/// above, and no result above 0 is so small that its scale needs two steps.
+/// The same bits as exp(x) for x <= 0 (and up to 88), NaN and minus infinity included, for less: there is nothing to
+/// clamp above, and no result above 0 is so small that its scale needs two steps.
 GATO_INLINE Floats exp_nonpositive(Floats x) {
   constexpr float kRound = 12582912.0f;
   const Floats shifted = x * 1.44269504088896341f + kRound;
