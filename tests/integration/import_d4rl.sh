@@ -6,7 +6,7 @@ export GATO_ROOT="$GATO_SOURCE" GATO_PROGRESS=off GATO_DEPS_DIR="${GATO_DEPS_DIR
 python="$GATO_DEPS_DIR/import/bin/python"
 if [ ! -x "$python" ]; then
   echo "left out: tools/setup --import was not run"
-  exit 0
+  exit 77
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

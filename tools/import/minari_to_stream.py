@@ -126,10 +126,11 @@ def whole_numbers(leaf, low, high, shape):
     leaf.spec = gato_stream.discrete(leaf.name, count, shape)
 
 
-def specify_box(leaf, metadata, arguments):
+def specify_box(leaf, storage, arguments):
     space = leaf.space
     if leaf.group == "observations" and is_image_space(space) and space.shape[2:] in ((), (1,), (3,)):
-        codec = "jpeg" if metadata.get("jpeg_encoding", True) else "png"
+        # What the storage holds decides: sets of Minari 0.4 have raw pixels, and no metadata that say so.
+        codec = "jpeg" if storage.holds_files(leaf) else "png"
         leaf.image = True
         leaf.note = "%s as stored" % codec
         leaf.spec = gato_stream.image(leaf.name, space.shape[0], space.shape[1], codec)
@@ -143,10 +144,10 @@ def specify_box(leaf, metadata, arguments):
     leaf.spec = gato_stream.continuous(leaf.name, space.shape, low, high)
 
 
-def specify(leaf, metadata, arguments):
+def specify(leaf, storage, arguments):
     space = leaf.space
     if isinstance(space, spaces.Box):
-        specify_box(leaf, metadata, arguments)
+        specify_box(leaf, storage, arguments)
     elif isinstance(space, spaces.Discrete):
         whole_numbers(leaf, space.start, space.start + space.n - 1, ())
     elif isinstance(space, spaces.MultiDiscrete):
@@ -166,7 +167,7 @@ def space_text(space):
     return text + " %s%s" % (space.dtype, list(space.shape)) if isinstance(space, spaces.Box) else text
 
 
-def make_fields(metadata, arguments):
+def make_fields(metadata, storage, arguments):
     """The leaves that become fields, and the lines that say how."""
     leaves, mapping = [], []
     for group in ("observations", "actions"):
@@ -176,7 +177,7 @@ def make_fields(metadata, arguments):
         arguments.ignore -= {leaf.title() for leaf in found}
         name_leaves(kept)
         for leaf in kept:
-            specify(leaf, metadata, arguments)
+            specify(leaf, storage, arguments)
             mapping.append("%s: %s -> %s %s `%s`%s" % (leaf.title(), space_text(leaf.space), leaf.spec["modality"],
                                                        group[:-1], leaf.name, leaf.note and ", " + leaf.note))
         leaves += kept
@@ -217,12 +218,17 @@ class Hdf5Storage:
         except KeyError:
             return None
 
+    def holds_files(self, leaf):
+        """Whether pictures are stored as JPEG files. These have two shapes: rows of unlike sizes, or a table where all
+        happened to be of one size."""
+        item = self._item(leaf.group, leaf.path)
+        return item.dtype == object or item.ndim == 2
+
     def leaf(self, leaf):
         values = self._item(leaf.group, leaf.path)[()]
         if isinstance(leaf.space, spaces.Text):
             return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
-        # Stored JPEG files have two shapes: rows of unlike sizes, or a table where all happened to be of one size.
-        if leaf.image and (values.dtype == object or values.ndim == 2):
+        if leaf.image and self.holds_files(leaf):
             return [np.asarray(value, dtype=np.uint8).tobytes() for value in values]
         return values
 
@@ -258,6 +264,9 @@ class ArrowStorage:
             return np.asarray(self._array("infos", path).to_pylist())
         except (KeyError, AttributeError):
             return None
+
+    def holds_files(self, leaf):
+        return str(self._array(leaf.group, leaf.path).type) == "binary"
 
     def leaf(self, leaf):
         array = self._array(leaf.group, leaf.path)
@@ -391,11 +400,14 @@ def main():
     folder = find_folder(arguments.source)
     metadata = read_metadata(folder)
     arguments.source_agent = arguments.source_agent or str(metadata.get("algorithm_name") or "minari")
-    leaves, mapping = make_fields(metadata, arguments)
+    storage = open_storage(folder, metadata["data_format"])
+    if not storage.numbers():
+        raise UserError("%s: the data set has no episodes" % folder)
+    storage.open(storage.numbers()[0])
+    leaves, mapping = make_fields(metadata, storage, arguments)
     name, task, references = make_task(metadata, leaves, arguments)
     mapping += general_mapping(metadata, arguments, references)
     show_mapping(mapping, arguments)
-    storage = open_storage(folder, metadata["data_format"])
     with StreamWriter(sys.stdout.buffer, "minari/" + name, [task], description=task["description"],
                       created_by="minari_to_stream.py, Minari %s" % minari.__version__, mapping=mapping) as out:
         for number in storage.numbers():
