@@ -102,6 +102,31 @@ void extend(std::vector<To>& to, const std::vector<From>& from) {
 
 }  // namespace
 
+/// Puts on the list every episode of the sequence that row `row` cannot read and that is not on it yet; false when
+/// there was none. Also where another episode of the sequence is left out already: what is on the list must not depend
+/// on the order in which rows are built.
+bool RowBuilder::nothing_else_damaged(int64_t row, const PlannedSequence& sequence) const {
+  const Source& source = *plan_->sources()[static_cast<size_t>(sequence.source)];
+  bool whole = true;
+  TokenSequence ignored;
+  for_each_window(sequence, [&](const Window& window, bool) {
+    if (is_held(source, window, row)) return;
+    try {
+      ignored.clear();
+      source.append(window, {0, 0, 0}, ignored, nullptr);
+    } catch (const DataError& error) {
+      quarantine_->add(quarantine_entry(source, window.episode, row, error));
+      whole = false;
+    }
+  });
+  return whole;
+}
+
+bool RowBuilder::is_held(const Source& source, const Window& window, int64_t row) const {
+  const Source::Place place = source.place(window.episode);
+  return quarantine_->holds(place.shard->reader->fingerprint(), place.episode, row);
+}
+
 /// False when padding took the sequence's place because of damage that was not on the list before: windows of the same
 /// episode may already stand in the row.
 bool RowBuilder::append_or_quarantine(int64_t row, const PlannedSequence& sequence, TokenSequence& stream,
@@ -109,13 +134,10 @@ bool RowBuilder::append_or_quarantine(int64_t row, const PlannedSequence& sequen
   const Source& source = *plan_->sources()[static_cast<size_t>(sequence.source)];
   if (!quarantine_->empty()) {
     bool held = false;
-    for_each_window(sequence, [&](const Window& window, bool) {
-      const Source::Place place = source.place(window.episode);
-      held = held || quarantine_->holds(place.shard->reader->fingerprint(), place.episode, row);
-    });
+    for_each_window(sequence, [&](const Window& window, bool) { held = held || is_held(source, window, row); });
     if (held) {
       append_padding(sequence.tokens, stream);
-      return true;
+      return nothing_else_damaged(row, sequence);
     }
   }
   const size_t tokens = stream.ids.size(), patches = stream.patch_positions.size();
@@ -125,10 +147,11 @@ bool RowBuilder::append_or_quarantine(int64_t row, const PlannedSequence& sequen
     return true;
   } catch (const DataError& error) {
     quarantine_->add(quarantine_entry(source, at.episode, row, error));
-    cut_back(tokens, patches, stream);
-    append_padding(sequence.tokens, stream);
-    return false;
   }
+  cut_back(tokens, patches, stream);
+  append_padding(sequence.tokens, stream);
+  static_cast<void>(nothing_else_damaged(row, sequence));
+  return false;
 }
 
 void RowBuilder::fill_stream(int64_t row, const PlannedRow& planned, Batch& batch, TokenSequence& stream,

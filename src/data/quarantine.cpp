@@ -74,8 +74,7 @@ void Quarantine::load() {
     if (!is_new && entry.row < found->second.row) found->second = std::move(entry);
     begin = end + 1;
   }
-  // What follows must begin on a line of its own.
-  if (begin < text.size()) write_file_atomic(path_, std::string_view(text).substr(0, begin));
+  if (begin < text.size()) whole_bytes_ = begin;
   if (!entries_.empty()) version_.store(1, std::memory_order_release);
   check_budget(entries_.empty() ? "" : entries_.rbegin()->second.message);
 }
@@ -94,6 +93,18 @@ bool Quarantine::holds(const std::string& fingerprint, int64_t episode, int64_t 
   return found != entries_.end() && row >= found->second.row;
 }
 
+/// Only when something is added: those who merely read the list of a run at work must not write to it.
+void Quarantine::cut_torn_line() {
+  if (!whole_bytes_) return;
+  std::error_code problem;
+  std::filesystem::resize_file(path_, *whole_bytes_, problem);
+  if (problem) {
+    throw IoError(cat(path_.string(), ": cannot take off the last line, which is not whole: ", problem.message()),
+                  problem.value());
+  }
+  whole_bytes_.reset();
+}
+
 bool Quarantine::add(const QuarantineEntry& entry) {
   const std::unique_lock lock(mutex_);
   const auto [found, is_new] = entries_.try_emplace({entry.fingerprint, entry.episode}, entry);
@@ -102,7 +113,10 @@ bool Quarantine::add(const QuarantineEntry& entry) {
     found->second = entry;
   }
   // On disk before any row does without the episode.
-  if (!path_.empty()) append_line(path_, line_of(entry), true);
+  if (!path_.empty()) {
+    cut_torn_line();
+    append_line(path_, line_of(entry), true);
+  }
   version_.fetch_add(1, std::memory_order_acq_rel);
   // One bad block of texts takes dozens of episodes with it: after some, the list tells enough.
   if (is_new && (entries_.size() <= kLoggedEntries || entries_.size() % 100 == 0)) {

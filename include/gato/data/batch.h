@@ -51,6 +51,8 @@ class RowBuilder {
                    StageSeconds* seconds) const;
   bool append_or_quarantine(int64_t row, const PlannedSequence& sequence, tokenizer::TokenSequence& stream,
                             StageSeconds* seconds) const;
+  [[nodiscard]] bool nothing_else_damaged(int64_t row, const PlannedSequence& sequence) const;
+  [[nodiscard]] bool is_held(const Source& source, const Window& window, int64_t row) const;
 
   std::shared_ptr<const RowPlan> plan_;
   bool draw_patch_positions_;

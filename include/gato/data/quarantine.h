@@ -54,11 +54,13 @@ class Quarantine {
  private:
   using Key = std::pair<std::string, int64_t>;
   void load();
+  void cut_torn_line();
   void check_budget(const std::string& last_message) const;
   [[nodiscard]] std::string place() const;
 
   Path path_;
   int64_t budget_;
+  std::optional<uintmax_t> whole_bytes_;  // of the lines that are whole, where the last one is not
   mutable std::shared_mutex mutex_;
   std::map<Key, QuarantineEntry> entries_;
   std::atomic<uint64_t> version_{0};
