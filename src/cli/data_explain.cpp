@@ -65,6 +65,17 @@ RowSettings read_settings(const Arguments& arguments) {
   return settings;
 }
 
+/// The run's list of what it left out; what else is found goes on a list in memory only.
+std::shared_ptr<data::Quarantine> known_damage(const data::DataConfig& config, const Path& list) {
+  if (config.on_corrupt != data::OnCorrupt::kQuarantine) return nullptr;
+  constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
+  auto known = std::make_shared<data::Quarantine>("", kAny);
+  if (!list.empty()) {
+    for (const data::QuarantineEntry& entry : data::Quarantine(list, kAny).entries()) known->add(entry);
+  }
+  return known;
+}
+
 int explain(const Arguments& arguments) {
   const RowSettings settings = read_settings(arguments);
   data::OpenOptions open;
@@ -79,7 +90,9 @@ int explain(const Arguments& arguments) {
   const data::OpenedData opened = data::open_data(settings.data, settings.tokenizer, open);
   const auto& plan = arguments.validation ? opened.validation_plan : opened.plan;
   if (!plan) throw ConfigError("no episodes are held out for validation (data.validation_share)");
-  const data::RowBuilder builder(plan, !arguments.validation);
+  const bool of_run = !arguments.run.empty() && !arguments.validation;  // validation looks at every episode anew
+  const data::RowBuilder builder(plan, !arguments.validation,
+                                 known_damage(settings.data, of_run ? folder.quarantine_path() : Path()));
   const int64_t first = arguments.validation ? arguments.row : arguments.step * settings.batch_rows + arguments.row;
   data::ShowOptions options = arguments.options;
   options.text = opened.text.get();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "gato/core/error.h"
 #include "gato/core/text.h"
 #include "gato/episode/inspect.h"
 
@@ -13,6 +14,15 @@ using tokenizer::TokenKind;
 
 const Source& source_of(const RowPlan& plan, int32_t index) { return *plan.sources()[static_cast<size_t>(index)]; }
 
+/// Ids are read from the shard, and may be damaged where the row is not.
+std::string name_of(const Source& source, int64_t episode) {
+  try {
+    return source.episode_name(episode);
+  } catch (const DataError&) {
+    return cat("number ", source.place(episode).episode, " (its id cannot be read)");
+  }
+}
+
 ExplainedWindow explain_window(const Source& source, int32_t index, const Window& window, bool prompt) {
   ExplainedWindow explained;
   explained.source = index;
@@ -20,7 +30,7 @@ ExplainedWindow explain_window(const Source& source, int32_t index, const Window
   explained.source_id = source.id();
   const episode::ShardReader& shard = *source.place(window.episode).shard->reader;
   explained.shard = shard.path().filename().string();
-  explained.episode = source.episode_name(window.episode);
+  explained.episode = name_of(source, window.episode);
   explained.source_agent = shard.source_agents()[source.source_agent(window.episode)];
   explained.window = window;
   explained.length = source.length(window.episode);
@@ -65,6 +75,8 @@ BuiltRow build_row(const RowBuilder& builder, int64_t row) {
       window.offset = offset;
       offset += window.tokens;
       count_labels(built.batch, window);
+      window.left_out = window.tokens > 0 && built.batch.kinds[static_cast<size_t>(window.offset)] ==
+                                                 static_cast<uint8_t>(TokenKind::kPadding);
       explained.labels += window.labels;
       explained.loss += window.loss;
     }
@@ -85,7 +97,8 @@ std::string window_line(const ExplainedWindow& window, bool document) {
              window.window.count > 1 ? cat(" to ", last) : "", " of ", window.length, "  ", window.source_id, "  ",
              window.shard, "  episode ", window.episode, "  by ",
              window.source_agent.empty() ? "unnamed" : window.source_agent, "  ", window.tokens, " tokens, ",
-             window.labels, " labels, loss weight ", format_fixed(window.loss, 2), "\n");
+             window.labels, " labels, loss weight ", format_fixed(window.loss, 2),
+             window.left_out ? ", left out for damage" : "", "\n");
 }
 
 bool is_document(const RowPlan& plan, const ExplainedWindow& window) {
@@ -176,6 +189,7 @@ std::string show_row(const RowBuilder& builder, int64_t row, const ShowOptions& 
     for (const ExplainedWindow& window : sequence.windows) {
       const bool document = is_document(builder.plan(), window);
       text += window_line(window, document);
+      if (window.left_out) continue;
       text += document ? show_document(built.batch, window, options)
                        : show_steps(source_of(builder.plan(), window.source), window, options);
       text += token_letters(built.batch, window);

@@ -21,6 +21,7 @@ struct ExplainedWindow {
   Window window;
   int64_t length = 0;  ///< Steps (tokens of a document) of the whole episode.
   bool prompt = false;
+  bool left_out = false;  ///< Padding stands in its place: an episode of its sequence is on the quarantine list.
 };
 
 /// Windows that attend to each other: prompts first.
