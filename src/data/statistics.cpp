@@ -115,6 +115,7 @@ void FieldCounter::add_piece(std::span<const T> values) {
 struct ShardPass {
   const ShardReader& shard;
   const TokenColumnsReader* tokens;
+  int64_t* left_out;  // Counts the steps of fields that cannot be read; null: they are errors.
 
   [[nodiscard]] FieldStatistics count_field(int task, Group group, int field, const FieldSpec& spec) const;
   void count_lengths(int task, Group group, int field, Modality modality, uint64_t first, uint64_t steps,
@@ -139,10 +140,8 @@ FieldStatistics ShardPass::count_field(int task, Group group, int field, const F
   const bool is_length = spec.modality == Modality::kText || spec.modality == Modality::kImage;
   const bool in_tokens = spec.modality == Modality::kText && tokens != nullptr;
   FieldCounter counter(spec, group, in_tokens ? "tokens" : is_length ? "bytes" : "value");
-  const uint64_t total = shard.num_steps(task);
   std::vector<uint64_t> lengths;
-  for (uint64_t first = 0; first < total; first += kStepsAtOnce) {
-    const uint64_t steps = std::min(kStepsAtOnce, total - first);
+  const auto add = [&](uint64_t first, uint64_t steps) {
     if (spec.modality == Modality::kContinuous) {
       counter.add_numbers(shard.continuous(task, group, field, first, steps), group != Group::kObservation);
     } else if (spec.modality == Modality::kDiscrete) {
@@ -151,6 +150,21 @@ FieldStatistics ShardPass::count_field(int task, Group group, int field, const F
       count_lengths(task, group, field, spec.modality, first, steps, lengths);
       counter.add_lengths(lengths);
     }
+  };
+  const auto add_if_readable = [&](uint64_t first, uint64_t steps) {
+    try {
+      add(first, steps);  // All of them or, when it throws, none.
+      return true;
+    } catch (const DataError&) {
+      if (left_out == nullptr) throw;
+      return false;
+    }
+  };
+  const uint64_t total = shard.num_steps(task);
+  for (uint64_t first = 0; first < total; first += kStepsAtOnce) {
+    const uint64_t end = std::min(first + kStepsAtOnce, total);
+    if (add_if_readable(first, end - first)) continue;
+    for (uint64_t step = first; step < end; ++step) *left_out += add_if_readable(step, 1) ? 0 : 1;
   }
   return counter.take();
 }
@@ -205,11 +219,13 @@ void merge_statistics(TaskStatistics& into, const TaskStatistics& other) {
   into.steps += other.steps;
 }
 
-ShardStatistics compute_statistics(const ShardReader& shard, const TokenColumnsReader* tokens) {
+namespace {
+
+ShardStatistics count_shard(const ShardReader& shard, const TokenColumnsReader* tokens, int64_t* left_out) {
   ShardStatistics statistics;
   statistics.fingerprint = shard.fingerprint();
   if (tokens != nullptr) statistics.tokenizer = tokens->tokenizer_digest();
-  const ShardPass pass{shard, tokens};
+  const ShardPass pass{shard, tokens, left_out};
   for (size_t t = 0; t < shard.tasks().size(); ++t) {
     const TaskSpec& spec = shard.tasks()[t];
     const int task = static_cast<int>(t);
@@ -234,6 +250,22 @@ ShardStatistics compute_statistics(const ShardReader& shard, const TokenColumnsR
     statistics.tasks.push_back(std::move(counted));
   }
   return statistics;
+}
+
+/// Of what can be read of a damaged shard; not stored.
+ShardStatistics count_what_is_whole(const Path& path, const DataError& damage) {
+  const ShardReader shard(path);
+  const std::optional<TokenColumnsReader> tokens = tokens_beside(path, shard);
+  int64_t left_out = 0;
+  ShardStatistics statistics = count_shard(shard, tokens ? &*tokens : nullptr, &left_out);
+  log::warning("data", damage.what(), "; statistics are without ", left_out, " values of fields that cannot be read");
+  return statistics;
+}
+
+}  // namespace
+
+ShardStatistics compute_statistics(const ShardReader& shard, const TokenColumnsReader* tokens) {
+  return count_shard(shard, tokens, nullptr);
 }
 
 Path statistics_path(const Path& shard) { return Path(shard.string() + ".stats"); }
@@ -265,7 +297,12 @@ StoredStatistics statistics_of(const Path& path) {
 StatisticsByTask statistics_of_shards(const std::vector<Path>& shards) {
   std::vector<ShardStatistics> parts(shards.size());
   parallel_for(static_cast<int64_t>(shards.size()), [&](int64_t i) {
-    parts[static_cast<size_t>(i)] = statistics_of(shards[static_cast<size_t>(i)]).statistics;
+    const Path& path = shards[static_cast<size_t>(i)];
+    try {
+      parts[static_cast<size_t>(i)] = statistics_of(path).statistics;
+    } catch (const DataError& damage) {
+      parts[static_cast<size_t>(i)] = count_what_is_whole(path, damage);
+    }
   });
   StatisticsByTask merged;
   for (const ShardStatistics& part : parts) {

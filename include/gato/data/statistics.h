@@ -69,7 +69,8 @@ struct StoredStatistics {
 
 using StatisticsByTask = std::map<std::string, TaskStatistics>;
 
-/// Of all tasks in some shards, on the thread budget.
+/// Of all tasks in some shards, on the thread budget. Of a damaged shard, what can be read is counted, a warning says
+/// how much is missing, and nothing is stored: a run with a quarantine list must not end for its statistics.
 [[nodiscard]] StatisticsByTask statistics_of_shards(const std::vector<Path>& shards);
 
 /// JSON and back. Parsing throws DataError naming `origin` and the key.
