@@ -31,16 +31,13 @@ OpenedData open_data(const DataConfig& config, const tokenizer::TokenizerConfig&
   opened.text = load_text(tokens);
   const int64_t text_size = opened.text ? opened.text->size() : tokenizer::kNumBins;  // room for discrete ids
   opened.vocabulary = tokenizer::Vocabulary(text_size, tokens.private_discrete);
-  const auto open = [&](Split split) {
-    return open_phases(config, *opened.vocabulary, opened.text.get(), split, options.recorded, options.consumed_rows);
-  };
-  OpenedPhases training = open(Split::kTraining);
-  OpenedPhases validation = open(Split::kValidation);
-  opened.plan = std::make_shared<const RowPlan>(config, std::move(training.phases), options.seed);
-  opened.record = std::move(training.record);
-  opened.notes = std::move(training.notes);
-  if (any_source(validation.phases)) {
-    opened.validation_plan = std::make_shared<const RowPlan>(config, std::move(validation.phases), options.seed, true);
+  OpenedPhases phases =
+      open_phases(config, *opened.vocabulary, opened.text.get(), options.recorded, options.consumed_rows);
+  opened.plan = std::make_shared<const RowPlan>(config, std::move(phases.training), options.seed);
+  opened.record = std::move(phases.record);
+  opened.notes = std::move(phases.notes);
+  if (any_source(phases.validation)) {
+    opened.validation_plan = std::make_shared<const RowPlan>(config, std::move(phases.validation), options.seed, true);
   }
   return opened;
 }

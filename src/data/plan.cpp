@@ -2,15 +2,20 @@
 
 #include <algorithm>
 #include <future>
+#include <limits>
 #include <map>
 #include <mutex>
 
 #include "block_plan.h"
 #include "gato/core/error.h"
 #include "gato/core/log.h"
+#include "gato/data/batch.h"
 #include "phases.h"
 
 namespace gato::data {
+
+/// Batch::sources holds their numbers.
+constexpr size_t kMostSources = std::numeric_limits<decltype(Batch::sources)::value_type>::max();
 
 using BlockPointer = std::shared_ptr<const PlannedBlock>;
 
@@ -53,6 +58,11 @@ void RowPlan::State::build(const std::vector<PhaseSources>& of_phases, bool allo
       if (is_new) sources.push_back(source);
       used[p].push_back(found->second);
     }
+  }
+  if (sources.size() > kMostSources) {
+    throw ConfigError(cat("data.datasets and data.schedule give ", sources.size(), " sources, at most ", kMostSources,
+                          " can be told apart; a source is a task of a data set, and counts again in every phase that",
+                          " has other shards of it"));
   }
   orders = std::make_unique<EpochOrders>(config.shuffle_shards);
   PhaseBuilder builder(config, seed, sources, allow_missing);

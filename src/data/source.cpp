@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <thread>
 
 #include "gato/core/error.h"
@@ -250,6 +251,7 @@ std::vector<Path> find_shards(const DataConfig& config) {
         "data.datasets names no data set; give folders that `gato-data collect` or `gato-data import` made");
   }
   std::vector<Path> found;
+  std::set<Path> known;  // where folders overlap, a shard still counts once: its episodes must not come twice an epoch
   for (const std::string& name : config.datasets) {
     const Path folder(name);
     std::error_code ignored;
@@ -275,7 +277,10 @@ std::vector<Path> find_shards(const DataConfig& config) {
         continue;  // a folder without shards may hold folders with them
       }
       any = any || !shards.empty();
-      found.insert(found.end(), shards.begin(), shards.end());
+      for (Path& shard : shards) {
+        Path place = std::filesystem::canonical(shard, ignored);
+        if (known.insert(place.empty() ? shard : std::move(place)).second) found.push_back(std::move(shard));
+      }
     }
     if (!any) {
       throw ConfigError(cat("data.datasets: ", name,
@@ -336,12 +341,10 @@ auto with_retries(const Function& function) {
   }
 }
 
-OpenedShards open_shards(const std::vector<Path>& paths, const tokenizer::TextTokenizer* text) {
-  std::vector<std::shared_ptr<const episode::ShardReader>> readers(paths.size());
-  std::vector<std::shared_ptr<const episode::TokenColumnsReader>> tokens(paths.size());
-  parallel_for(static_cast<int64_t>(paths.size()), [&](int64_t i) {
+OpenedShards group_shards(const ShardReaders& readers, const tokenizer::TextTokenizer* text) {
+  std::vector<std::shared_ptr<const episode::TokenColumnsReader>> tokens(readers.size());
+  parallel_for(static_cast<int64_t>(readers.size()), [&](int64_t i) {
     const auto s = static_cast<size_t>(i);
-    readers[s] = with_retries([&] { return std::make_shared<const episode::ShardReader>(paths[s]); });
     const auto& tasks = readers[s]->tasks();
     if (std::any_of(tasks.begin(), tasks.end(), has_text)) {
       tokens[s] = with_retries([&] { return open_tokens(*readers[s], text); });
@@ -369,10 +372,24 @@ OpenedShards open_shards(const std::vector<Path>& paths, const tokenizer::TextTo
 
 }  // namespace
 
+ShardReaders open_readers(const std::vector<Path>& paths) {
+  ShardReaders readers(paths.size());
+  parallel_for(static_cast<int64_t>(paths.size()), [&](int64_t i) {
+    const auto s = static_cast<size_t>(i);
+    readers[s] = with_retries([&] { return std::make_shared<const episode::ShardReader>(paths[s]); });
+  });
+  return readers;
+}
+
 OpenedSources open_splits(const std::vector<Path>& paths, const DataConfig& config,
                           const tokenizer::Vocabulary& vocabulary, const tokenizer::TextTokenizer* text) {
+  return open_splits(open_readers(paths), config, vocabulary, text);
+}
+
+OpenedSources open_splits(const ShardReaders& readers, const DataConfig& config,
+                          const tokenizer::Vocabulary& vocabulary, const tokenizer::TextTokenizer* text) {
   episode::set_resident_cap(static_cast<uint64_t>(config.cache_mib) << 20);
-  const OpenedShards shards = open_shards(paths, text);
+  const OpenedShards shards = group_shards(readers, text);
   OpenedSources opened;
   opened.num_episodes = shards.num_episodes;
   for (const auto& [key, of_source] : shards.groups) {

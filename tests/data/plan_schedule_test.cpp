@@ -130,9 +130,8 @@ TEST(PhaseTest, ValidationWithoutHeldOutEpisodesHasNoRows) {
   EXPECT_THROW(RowPlan(config, held_out, 1, false), ConfigError);
 }
 
-OpenedPhases open(const DataConfig& config, const ScheduleRecord* recorded = nullptr, int64_t consumed = 0,
-                  Split split = Split::kTraining) {
-  return open_phases(config, shared_data().vocabulary(), &shared_data().text(), split, recorded, consumed);
+OpenedPhases open(const DataConfig& config, const ScheduleRecord* recorded = nullptr, int64_t consumed = 0) {
+  return open_phases(config, shared_data().vocabulary(), &shared_data().text(), recorded, consumed);
 }
 
 PlanData::Episodes more_of_a(int64_t first) {
@@ -156,20 +155,20 @@ TEST(ScheduleTest, DataAddedLaterEntersWithANewPhase) {
   const auto data = some_data();
   DataConfig config = data->config(256, first_mixture());
   const OpenedPhases first = open(config);
-  const RowPlan before(config, first.phases, 1);
+  const RowPlan before(config, first.training, 1);
   add_later_shards(*data);
 
   const OpenedPhases resumed = open(config, &first.record, 1000);
   EXPECT_FALSE(resumed.notes.empty());
   EXPECT_NE(resumed.notes[0].find("later-"), std::string::npos);
   EXPECT_TRUE(resumed.record == first.record);
-  const RowPlan same(config, resumed.phases, 1);
+  const RowPlan same(config, resumed.training, 1);
   for (int64_t b = 0; b < 4; ++b) ASSERT_TRUE(*before.block(b) == *same.block(b)) << "block " << b;
 
   config.schedule.push_back({1024, first_mixture()});
   const OpenedPhases grown = open(config, &first.record, 1000);
-  ASSERT_EQ(grown.phases.size(), 2u);
-  const RowPlan after(config, grown.phases, 1);
+  ASSERT_EQ(grown.training.size(), 2u);
+  const RowPlan after(config, grown.training, 1);
   for (int64_t b = 0; b < 16; ++b) ASSERT_TRUE(*before.block(b) == *after.block(b)) << "block " << b;
   EXPECT_EQ(after.sources().size(), 6u) << "three sources in each phase, as objects of their own";
   bool later = false;
@@ -182,7 +181,7 @@ TEST(ScheduleTest, DataAddedLaterEntersWithANewPhase) {
   // And the run goes on from that record.
   const OpenedPhases again = open(config, &grown.record, 1100);
   EXPECT_TRUE(again.record == grown.record);
-  const RowPlan third(config, again.phases, 1);
+  const RowPlan third(config, again.training, 1);
   for (const int64_t b : {3, 15, 16, 20}) ASSERT_TRUE(*third.block(b) == *after.block(b)) << "block " << b;
 }
 
@@ -194,19 +193,19 @@ TEST(ScheduleTest, APhaseMayNameItsOwnDataSets) {
       {64, {{.tasks = "control/*"}}, "", false, {(data->folder() / "a").string(), (data->folder() / "b").string()}});
   config.schedule.push_back({128, {{.tasks = "control/b"}}});
   const OpenedPhases opened = open(config);
-  const RowPlan plan(config, opened.phases, 1);
+  const RowPlan plan(config, opened.training, 1);
   EXPECT_EQ(plan.shares(0).size(), 1u);
   EXPECT_EQ(plan.shares(64).size(), 2u);
   EXPECT_EQ(plan.shares(128).size(), 1u);
   EXPECT_EQ(opened.record.phases[2].sources.size(), 2u);
-  EXPECT_EQ(opened.phases[1].sources[0], opened.phases[2].sources[0]) << "equal shards are opened once";
+  EXPECT_EQ(opened.training[1].sources[0], opened.training[2].sources[0]) << "equal shards are opened once";
 }
 
 TEST(ScheduleTest, MovedFoldersAreFoundMissingAndChangedShardsAreNamed) {
   const auto data = some_data();
   DataConfig config = data->config(256, first_mixture());
   const OpenedPhases first = open(config);
-  const RowPlan before(config, first.phases, 1);
+  const RowPlan before(config, first.training, 1);
   std::filesystem::create_directories(data->folder() / "moved");
   for (const char* name : {"a", "b", "notes"}) {
     std::filesystem::rename(data->folder() / name, data->folder() / "moved" / (std::string("x") + name));
@@ -214,7 +213,7 @@ TEST(ScheduleTest, MovedFoldersAreFoundMissingAndChangedShardsAreNamed) {
   DataConfig moved = config;
   moved.datasets = {(data->folder() / "moved" / "xnotes").string(), (data->folder() / "moved" / "xb").string(),
                     (data->folder() / "moved" / "xa").string()};
-  const RowPlan after(moved, open(moved, &first.record, 640).phases, 1);
+  const RowPlan after(moved, open(moved, &first.record, 640).training, 1);
   EXPECT_TRUE(*before.block(2) == *after.block(2));
 
   const Path victim = find_shards(moved).back(), kept = data->folder() / "kept";
@@ -257,7 +256,64 @@ TEST(ScheduleTest, PhasesThatHaveBegunKeepTheirMixture) {
   }
   config.schedule.pop_back();
   EXPECT_THROW(static_cast<void>(open(config, &first.record, 641)), ConfigError);
-  EXPECT_EQ(open(config, &first.record, 600).phases.size(), 1u);
+  EXPECT_EQ(open(config, &first.record, 600).training.size(), 1u);
+}
+
+TEST(ScheduleTest, NewPhasesBeginBehindTheRowsThatWereUsed) {
+  const auto data = some_data();
+  DataConfig config = data->config(256, first_mixture());
+  const OpenedPhases first = open(config);
+  config.schedule.push_back({600, other_shares()});  // from row 640 on
+  EXPECT_EQ(open(config, &first.record, 640).training.size(), 2u);
+  try {
+    static_cast<void>(open(config, &first.record, 1000));
+    FAIL() << "rows 640 to 999 were changed";
+  } catch (const ConfigError& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("schedule.[1]"), std::string::npos) << message;
+    EXPECT_NE(message.find("used 1000 rows"), std::string::npos) << message;
+  }
+  // A recorded phase that has not begun may move, but not there either.
+  config.schedule[1].first_row = 2000;
+  const OpenedPhases both = open(config, &first.record, 1000);
+  config.schedule[1].first_row = 1000;
+  EXPECT_EQ(open(config, &both.record, 1000).record.phases[1].first_row, 1000);
+  config.schedule[1].first_row = 900;
+  EXPECT_THROW(static_cast<void>(open(config, &both.record, 1000)), ConfigError);
+}
+
+TEST(ScheduleTest, OverlappingFoldersAndCopiesCountOnce) {
+  const auto data = some_data();
+  DataConfig config = data->config(256, first_mixture());
+  const OpenedPhases first = open(config);
+  const size_t shards = find_shards(config).size();
+  DataConfig twice = config;
+  twice.datasets.push_back((data->folder() / "a").string());
+  twice.datasets.push_back((data->folder() / "a" / ".." / "b").string());
+  EXPECT_EQ(find_shards(twice).size(), shards);
+  std::filesystem::copy(data->folder() / "a", data->folder() / "copy");
+  const OpenedPhases copied = open(config);
+  EXPECT_GT(find_shards(config).size(), shards);
+  ASSERT_FALSE(copied.notes.empty());
+  EXPECT_NE(copied.notes[0].find("same content"), std::string::npos) << copied.notes[0];
+  const RowPlan before(config, first.training, 1), after(config, copied.training, 1);
+  EXPECT_TRUE(*before.block(3) == *after.block(3));
+}
+
+TEST(ScheduleTest, BothSplitsComeFromTheSameShards) {
+  const auto data = some_data();
+  DataConfig config = data->config(256, first_mixture());
+  config.validation_share = 0.3;
+  const OpenedPhases opened = open(config);
+  ASSERT_EQ(opened.validation.size(), 1u);
+  ASSERT_EQ(opened.validation[0].sources.size(), opened.training[0].sources.size());
+  for (size_t s = 0; s < opened.training[0].sources.size(); ++s) {
+    const Source& training = *opened.training[0].sources[s];
+    const Source& validation = *opened.validation[0].sources[s];
+    EXPECT_EQ(training.id(), validation.id());
+    EXPECT_EQ(training.shard(0).reader, validation.shard(0).reader) << "opened once";
+    EXPECT_GT(training.num_episodes(), validation.num_episodes());
+  }
 }
 
 ScheduleRecord some_record() {

@@ -41,21 +41,22 @@ struct ScheduleRecord {
 [[nodiscard]] ScheduleRecord parse_schedule_record(std::string_view text, const std::string& origin);
 
 struct OpenedPhases {
-  std::vector<PhaseSources> phases;  ///< For RowPlan; phases with equal shards share their Source objects.
-  ScheduleRecord record;             ///< To be stored in the run folder.
-  std::vector<std::string> notes;    ///< For people: shards that are there, but not used in phases that have begun.
+  /// For RowPlan, one per phase; phases with equal shards share their Source objects.
+  std::vector<PhaseSources> training, validation;
+  ScheduleRecord record;           ///< To be stored in the run folder.
+  std::vector<std::string> notes;  ///< For people: shards that are there, but not used in phases that have begun.
 };
 
 /// Opens the sources of every phase of `config.schedule` (mixture files expanded). A phase of `recorded` that has begun
 /// when `consumed_rows` rows were used (the first phase always has when there are any) opens exactly the shards of the
 /// record, found by file name in the phase's data sets; every other phase opens what its data sets hold now. `recorded`
-/// null: a new run.
+/// null: a new run. Every shard is opened once.
 ///
-/// Throws ConfigError as find_shards and open_sources do, and with the differences when the schedule of a phase that
-/// has begun is not the recorded one; DataError naming the shard and what to do when a recorded shard is missing or has
-/// another content.
+/// Throws ConfigError as find_shards and open_sources do, with the differences when the schedule of a phase that has
+/// begun is not the recorded one, and for another phase that would begin in rows that were used already; DataError
+/// naming the shard and what to do when a recorded shard is missing or has another content.
 [[nodiscard]] OpenedPhases open_phases(const DataConfig& config, const tokenizer::Vocabulary& vocabulary,
-                                       const tokenizer::TextTokenizer* text, Split split,
-                                       const ScheduleRecord* recorded = nullptr, int64_t consumed_rows = 0);
+                                       const tokenizer::TextTokenizer* text, const ScheduleRecord* recorded = nullptr,
+                                       int64_t consumed_rows = 0);
 
 }  // namespace gato::data

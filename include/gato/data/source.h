@@ -107,9 +107,17 @@ struct OpenedSources {
   int64_t num_episodes = 0;           ///< In all shards.
 };
 
+using ShardReaders = std::vector<std::shared_ptr<const episode::ShardReader>>;
+
+/// Opens shards, several at a time. What the system cannot read is tried again a few times. Errors as of ShardReader.
+[[nodiscard]] ShardReaders open_readers(const std::vector<Path>& shards);
+
 /// Opens shards once for both splits, applies data.filters, and sets the cap of data.cache_mib for the process. What
 /// the system cannot read is tried again a few times. Throws as open_sources.
 [[nodiscard]] OpenedSources open_splits(const std::vector<Path>& shards, const DataConfig& config,
+                                        const tokenizer::Vocabulary& vocabulary, const tokenizer::TextTokenizer* text);
+/// The same of shards that are open.
+[[nodiscard]] OpenedSources open_splits(const ShardReaders& shards, const DataConfig& config,
                                         const tokenizer::Vocabulary& vocabulary, const tokenizer::TextTokenizer* text);
 
 /// Every source of the data sets of a configuration, training or validation side, in the order of their ids; sources
@@ -128,7 +136,7 @@ struct OpenedSources {
                                                                       const tokenizer::TextTokenizer* text,
                                                                       Split split);
 
-/// All shard files of the data sets of a configuration, in a stable order.
+/// All shard files of the data sets of a configuration, in a stable order; a file that several of them hold comes once.
 [[nodiscard]] std::vector<Path> find_shards(const DataConfig& config);
 
 }  // namespace gato::data
