@@ -3,11 +3,19 @@
 #include <algorithm>
 #include <charconv>
 
+#include "gato/data/plan.h"
+
 namespace gato::data {
 namespace {
 
 constexpr const char* kNoTask = "names no task; give a pattern such as control/*";
 constexpr int64_t kMaxGroup = 64;
+constexpr int64_t kMostRows = int64_t{1} << 50;
+
+/// In which a phase begins.
+int64_t block_of(int64_t first_row) {
+  return (std::clamp<int64_t>(first_row, 0, kMostRows) + kBlockRows - 1) / kBlockRows;
+}
 
 bool parse_positive(const ConfigNode& node, int64_t& value) {
   if (node.kind != ConfigNode::Kind::kScalar || node.quoted) return false;
@@ -91,9 +99,12 @@ void validate_config(const DataConfig& config, ConfigProblems& problems) {
   in_range("cache_mib", static_cast<double>(config.cache_mib), 4, 1 << 30);
   for (size_t i = 0; i < config.schedule.size(); ++i) {
     const int64_t first = config.schedule[i].first_row;
-    if (i == 0 ? first != 0 : first <= config.schedule[i - 1].first_row) {
-      problems.add(cat("schedule.[", i, "].first_row"),
-                   i == 0 ? "must be 0 in the first phase" : "must be greater than the phase before's");
+    const std::string key = cat("schedule.[", i, "].first_row");
+    if (i == 0 && first != 0) problems.add(key, "must be 0 in the first phase");
+    if (first < 0 || first > kMostRows) problems.add(key, cat("is ", first, ", but must be in [0, 2^50]"));
+    if (i > 0 && block_of(first) <= block_of(config.schedule[i - 1].first_row)) {
+      problems.add(key, cat("is ", first, ", but must be in a later block of ", kBlockRows,
+                            " rows than the phase before's: that phase would have no rows"));
     }
     const bool in_file = !config.schedule[i].mixture_file.empty();
     if (config.schedule[i].mixture.empty() && !in_file) {

@@ -54,7 +54,7 @@ std::vector<MixtureEntry> read_mixture(const Json& json, const std::string& wher
 RecordedPhase read_phase(const Json& json, const std::string& where) {
   JsonFields fields(json, where);
   RecordedPhase phase;
-  phase.first_row = fields.integer("first_row", 0);
+  phase.first_row = fields.integer("first_row", 0, int64_t{1} << 50);
   phase.allow_missing = fields.boolean("allow_missing");
   phase.mixture = read_mixture(fields.array("mixture"), cat(where, ".mixture"));
   const Json& sources = fields.array("sources");

@@ -135,6 +135,14 @@ TEST(MixtureTest, WrongSettingsAreNamed) {
   EXPECT_NE(problem_of(phase + "    mixture: [{tasks: a/*}]\n    mixture_file: x.yaml\n").find("mixture_file"),
             std::string::npos);
   EXPECT_NE(problem_of(phase + "    allow_missing: true\n").find("mixture"), std::string::npos);
+  const auto with_second = [&](const std::string& first_row) {
+    const std::string mixture = "    mixture: [{tasks: a/*}]\n";
+    return problem_of(phase + mixture + "  - first_row: " + first_row + "\n" + mixture);
+  };
+  EXPECT_EQ(with_second("1"), "") << "from row 64 on";
+  for (const char* bad : {"0", "-5", "9223372036854775807"}) {
+    EXPECT_NE(with_second(bad).find("schedule.[1].first_row"), std::string::npos) << bad << ": " << with_second(bad);
+  }
   DataConfig config;
   config.schedule = {{.first_row = 0, .mixture_file = "/nonexistent/mixture.yaml"}};
   EXPECT_THROW(expand_mixture_files(config), Error);
