@@ -18,6 +18,7 @@
 #include "gato/core/error.h"
 #include "gato/core/random.h"
 #include "gato/data/batch.h"
+#include "gato/data/open.h"
 #include "gato/data/tokenize.h"
 #include "gato/episode/resident.h"
 #include "gato/tokenizer/numbers.h"
@@ -353,12 +354,20 @@ void memory(const Path& folder, int64_t rows) {
   }
 }
 
+/// As a run opens its data: both splits, and the record of what was opened.
 void open_long(const Path& folder) {
+  data::DataConfig config;
+  config.datasets = {(folder / "long").string()};
+  config.row_tokens = kRowTokens;
+  tokenizer::TokenizerConfig tokens;
+  tokens.model = (folder / "text.model").string();
   const auto begin = Clock::now();
-  const Opened opened = open(folder, "long", {1, 1, true});
+  const data::OpenedData opened = data::open_data(config, tokens, {.seed = 1});
   const double opening = seconds_since(begin);
-  int64_t documents = 0;  // of the training split
-  for (const auto& source : opened.plan->sources()) documents += source->num_episodes();
+  int64_t documents = 0;
+  for (const auto& plan : {opened.plan, opened.validation_plan}) {
+    for (const auto& source : plan->sources()) documents += source->num_episodes();
+  }
   static_cast<void>(data::RowBuilder(opened.plan, true).build(0, 1));
   std::cout << nlohmann::json{{"documents", documents}, {"open", opening}, {"first_row", seconds_since(begin)}}.dump()
             << std::endl;
