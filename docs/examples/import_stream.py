@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "import"))
 from gato_stream import StreamWriter, continuous, discrete, image, png, task, text
 
-ARM = task("mine/arm", description="Bring the joint to its goal.", max_steps=20,
+ARM = task("mine/arm", description="Bring the joint to its goal.", max_steps=21,
            observation=[continuous("joint", (2,), unit="rad"), text("goal")],
            action=[continuous("torque", low=-2, high=2, unit="N m"), discrete("gripper", 2)])
 CAPTION = task("mine/caption", observation=[image("picture", 8, 8)], action=[text("caption")], scoring="exact_match")

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "episode/import/csv_rows.h"
+#include "gato/core/text.h"
 #include "gato/episode/formats.h"
 #include "support/temp_folder.h"
 
@@ -106,6 +107,19 @@ TEST_F(CsvTest, SaysWhatBecameWhatAndWhatIsNotUsed) {
   EXPECT_NE(lines.find("best torque -> the expert's label of action `torque`"), std::string::npos) << lines;
   EXPECT_NE(lines.find("run -> episode\n"), std::string::npos) << lines;
   EXPECT_NE(lines.find("t: not used\n"), std::string::npos) << lines;
+  EXPECT_NE(lines.find("gear -> action `gear`: discrete, low = 0, high = 1\n"), std::string::npos) << lines;
+}
+
+/// What an interrupted import goes on with is told by the mapping's lines: they must show the words' order.
+TEST_F(CsvTest, TheMappingShowsWhatWordsMean) {
+  const auto lines = [&](std::string_view words) {
+    std::string mapping(kMapping);
+    mapping.replace(mapping.find("num_values: 3"), 13, cat("values: ", words));
+    write(folder_ / "t.csv", kHeader);
+    write(folder_ / "m.yaml", mapping);
+    return csv_format({folder_ / "t.csv"}, folder_ / "m.yaml")->mapping();
+  };
+  EXPECT_NE(lines("[left, right]"), lines("[right, left]"));
 }
 
 TEST_F(CsvTest, ReadsCrlfByteOrderMarkBlankLinesAndNoLastLineEnd) {

@@ -298,6 +298,18 @@ TEST_F(WebDatasetDamageTest, NamesWhatIsWrongWithASample) {
             std::string::npos);
 }
 
+TEST_F(WebDatasetDamageTest, ALongListDoesNotFillTheMemoryWithCopiesOfItsPicture) {
+  WebDatasetImport import = options();
+  import.question = "json:qa[].q";
+  import.answer = "json:qa[].a";
+  import.height = import.width = 0;
+  std::string list = R"({"q": "?", "a": "!"})";
+  for (int i = 1; i < 200; ++i) list += R"(, {"q": "?", "a": "!"})";
+  const std::string message = error_of_members(
+      {{"a.jpg", jpeg_ + std::string(4 << 20, '\0')}, {"a.json", cat("{\"qa\": [", list, "]}")}}, import);
+  EXPECT_NE(message.find("200 episodes with a picture of"), std::string::npos) << message;
+}
+
 TEST_F(WebDatasetDamageTest, RefusesOptionsThatDoNotFit) {
   write_file_atomic(folder_ / "x.tar", forge::tar({{"a.jpg", jpeg_}}));
   const auto refused = [&](const auto& change) {

@@ -239,6 +239,33 @@ TEST(StreamTest, EveryFlippedByteIsAnErrorOrChangesNothing) {
   EXPECT_EQ(unnoticed, 6);  // The tag of each frame's checksum.
 }
 
+/// Whatever byte of an episode's message is damaged: it is one record's damage, and the rest is read to the end.
+TEST(StreamTest, DamageOfOneFrameIsOneRecords) {
+  const TempFolder folder;
+  const std::vector<Episode> episodes = sample_episodes();
+  const std::string good = forge::frame(forge::kEpisode, forge::episode(1, episodes[2]));
+  const std::string end = forge::frame(forge::kEnd, forge::end(2, 4));
+  const std::string content = forge::episode(0, episodes[0]);
+  std::string frame = forge::frame(forge::kEpisode, content);
+  const size_t begin = frame.find(content);
+  for (size_t i = 0; i < content.size(); ++i) {
+    std::string damaged = frame;
+    damaged[begin + i] = static_cast<char>(damaged[begin + i] ^ 0x01);
+    std::filesystem::remove(folder / "one.stream");
+    write(folder / "one.stream", good_header() + damaged + good + end);
+    const Result result = read_file_stream(folder / "one.stream");
+    ASSERT_EQ(result.damaged.size(), 1u) << "byte " << i << ": " << result.damaged.back();
+    ASSERT_EQ(result.records.size(), 1u) << "byte " << i;
+  }
+  // Frames that are missing are still noticed.
+  frame[begin] = static_cast<char>(frame[begin] ^ 0x01);
+  std::filesystem::remove(folder / "one.stream");
+  write(folder / "one.stream", good_header() + frame + end);
+  const Result result = read_file_stream(folder / "one.stream");
+  ASSERT_EQ(result.damaged.size(), 2u);
+  expect_error(result.damaged[1], "0 of 0 and 0 were read beside 1 damaged frames");
+}
+
 TEST(StreamTest, WithoutChecksumsFlippedBytesNeverCrash) {
   const TempFolder folder;
   const std::string content = good_stream(false);

@@ -547,8 +547,10 @@ TEST(TfdsRecordTest, SuccessMustBeTrueOrFalse) {
   options.success_from = "steps/is_first";
   forge::Features record = marked_record();
   const DatasetFolder folder(cat(kFloatAction, kMarks), {record});
+  EXPECT_EQ(parse_all(*tfds_format(folder, options).format).at(0).episodes.at(0).episode.success, false);
+  options.success_from = "steps/is_last";  // Of a leaf with a value per step, the last one counts.
   EXPECT_EQ(parse_all(*tfds_format(folder, options).format).at(0).episodes.at(0).episode.success, true);
-  record["steps/is_first"] = forge::integers({5, 0, 0});
+  record["steps/is_last"] = forge::integers({0, 0, 5});
   const DatasetFolder other(cat(kFloatAction, kMarks), {record});
   EXPECT_THROW(parse_all(*tfds_format(other, options).format), DataError);
   options.success_from = "steps/action";
@@ -617,6 +619,33 @@ TEST(TfdsFolderTest, CountsOfRecordsAreChecked) {
   const OpenedTfds opened = tfds_format(folder / "data", robot_options(folder));
   EXPECT_TRUE(
       contains(message_of<DataError>([&] { parse_all(*opened.format); }), "3 records, dataset_info.json says 4"));
+}
+
+/// A record with a wrong checksum is one record's damage: those after it are read, and bounds are without it.
+TEST(TfdsFolderTest, RecordsAfterADamagedOneAreRead) {
+  const DatasetFolder folder(cat(kFloatAction, kMarks), {marked_record(), marked_record(), marked_record()});
+  const Path file = folder / "made-train.tfrecord-00000-of-00001";
+  std::string bytes = read_file(file);
+  const float nine = 9;
+  const size_t at = bytes.find(std::string_view(reinterpret_cast<const char*>(&nine), 4), bytes.size() / 3);
+  ASSERT_LT(at, 2 * bytes.size() / 3);
+  bytes[at] = 1;  // A number a little larger: only the checksum tells.
+  write(file, bytes);
+  TfdsImport options;
+  options.bounds_from_data = "minmax";
+  const OpenedTfds opened = tfds_format(folder, options);
+  EXPECT_TRUE(has_line(opened.format->mapping(), "1 of 3 records could not be read and are not in the bounds"));
+  const auto stream = opened.format->open(0);
+  std::vector<bool> read;
+  for (RawRecord raw; stream->next(raw);) {
+    const std::string error = message_of<DataError>([&] { static_cast<void>(opened.format->parse(raw)); });
+    read.push_back(error.empty());
+    if (!error.empty()) {
+      EXPECT_TRUE(contains(error, "record 1 at byte")) << error;
+      EXPECT_TRUE(contains(error, "its checksum is wrong")) << error;
+    }
+  }
+  EXPECT_EQ(read, (std::vector<bool>{true, false, true}));
 }
 
 TEST(TfdsFolderTest, MissingFilesAndSplitsAreNamed) {

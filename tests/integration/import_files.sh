@@ -27,8 +27,7 @@ mkdir -p configs && cp -r "$GATO_SOURCE/configs/filters" configs/
 
 # ---- every example of the page
 examples=0
-while IFS= read -r line; do
-  rm -rf data
+while IFS= read -r line; do  # One after the other, as a reader would: none may be in another's way.
   read -ra command <<<"$line"
   expect 0 'every shard was read back and checked' "${command[@]}"
   expect 0 '0 damaged' gato-data verify data/*

@@ -71,6 +71,7 @@ cp -r robot_arm damaged
 file=damaged/1.0.0/robot_arm-train.tfrecord-00001-of-00002
 printf '\xff' | dd of="$file" bs=1 seek=300 conv=notrunc status=none
 expect 1 'record 0 at byte 0: its checksum is wrong' gato-data import tfds damaged --map arm.yaml --action-low -5 --action-high 5 --out new
+expect 0 'damaged record' gato-data import tfds damaged --map arm.yaml --action-low -5 --action-high 5 --out new --drop-damaged
 rm "$file"
 expect 1 'is missing' gato-data import tfds damaged --map arm.yaml --action-low -5 --action-high 5 --out new2
 echo "all examples and checks passed"

@@ -135,7 +135,15 @@ CsvFieldPlan plan_field(const std::string& name, const CsvField& field, const st
   return plan;
 }
 
-std::string bounds_text(const FieldSpec& spec) {
+std::string bounds_text(const CsvFieldPlan& field) {
+  const FieldSpec& spec = field.spec;
+  if (!field.values.empty()) {  // All of them: an import goes on only where they mean the same.
+    std::vector<std::string> words(field.values.size());
+    for (const auto& [word, value] : field.values) {
+      words[static_cast<size_t>(value)] = cat(excerpt(word), " = ", value);
+    }
+    return cat(", ", join(words, ", "));
+  }
   if (spec.modality == Modality::kDiscrete) return cat(", values 0 to ", spec.num_values - 1);
   if (spec.modality != Modality::kContinuous) return "";
   if (spec.low.empty()) return ", no bounds";
@@ -147,7 +155,7 @@ void describe(std::string_view group, const CsvFieldPlan& field, CsvPlan& plan) 
   std::vector<std::string> names;
   for (const size_t column : field.columns) names.push_back(excerpt(plan.header[column]));
   plan.mapping.push_back(cat(join(names, ", "), " -> ", group, " `", field.spec.name,
-                             "`: ", modality_name(field.spec.modality), bounds_text(field.spec),
+                             "`: ", modality_name(field.spec.modality), bounds_text(field),
                              field.spec.unit.empty() ? "" : " in " + field.spec.unit));
 }
 

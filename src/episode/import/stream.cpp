@@ -132,6 +132,10 @@ class StreamRecords : public RecordStream {
     }
   }
 
+  [[nodiscard]] std::string damage() const {
+    return counts_known_ ? "" : cat(" beside ", records_ - episodes_ - dropped_, " damaged frames");
+  }
+
   bool damaged(RawRecord& record, const std::string& problem) {
     ++records_;
     counts_known_ = false;
@@ -141,14 +145,15 @@ class StreamRecords : public RecordStream {
 
   /// What the writer left out is better known by its name there than by its place in the stream.
   bool take_note(const FrameView& view, std::string& frame, RawRecord& record) {
-    ++dropped_;
     try {
+      check_frame(view);
       const auto note = parse_message<stream::Dropped>(view.content, kMaxNoteBytes, "a note");
       if (!note.origin().empty()) record.origin = cat(excerpt(note.origin(), kMaxLineBytes), " (", record.origin, ")");
     } catch (const DataError& error) {
       return damaged(record, error.what());
     }
     ++records_;
+    ++dropped_;
     record.parts.emplace_back("", std::move(frame));
     return true;
   }
@@ -157,6 +162,7 @@ class StreamRecords : public RecordStream {
   bool take_episode(const FrameView& view, std::string& frame, RawRecord& record) {
     EpisodeHead head;
     try {
+      check_frame(view);  // Here already, for what is counted must not be damaged.
       head = read_episode_head(view.content);
     } catch (const DataError& error) {
       return damaged(record, error.what());
@@ -178,11 +184,14 @@ class StreamRecords : public RecordStream {
     } catch (const DataError& error) {
       throw DataError(cat(origin, ": ", error.what()));
     }
-    const bool agree = end.num_episodes() == episodes_ && end.num_steps() == steps_ && end.num_dropped() == dropped_;
-    if (counts_known_ && !agree) {
+    // What a damaged frame was is not known, but that it was one of them.
+    const bool agree =
+        counts_known_ ? end.num_episodes() == episodes_ && end.num_steps() == steps_ && end.num_dropped() == dropped_
+                      : end.num_episodes() + end.num_dropped() == records_ && end.num_steps() >= steps_;
+    if (!agree) {
       throw DataError(cat(origin, ": the end counts ", end.num_episodes(), " episodes of ", end.num_steps(),
                           " steps and ", end.num_dropped(), " left out, but ", episodes_, " of ", steps_, " and ",
-                          dropped_, " were read; make the stream again"));
+                          dropped_, " were read", damage(), "; make the stream again"));
     }
     std::string behind;
     if (frames_->next(behind)) throw DataError(cat(origin, ": frames follow behind the end"));
@@ -259,8 +268,7 @@ class StreamFormat : public ForeignFormat {
     GATO_CHECK(!record.parts.empty(), "a record of another format");
     const auto& [part, bytes] = record.parts.front();
     if (part == kProblemPart) throw DataError(bytes);
-    const FrameView view = view_frame(bytes);
-    check_frame(view);
+    const FrameView view = view_frame(bytes);  // Its checksum was right.
     ParsedRecord parsed;
     if (view.kind == FrameKind::kDropped) {
       const auto note = parse_message<stream::Dropped>(view.content, kMaxNoteBytes, "a note");

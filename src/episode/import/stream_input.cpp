@@ -34,6 +34,8 @@ class DescriptorInput : public ByteInput {
     for (;;) {
       const ssize_t count = ::read(descriptor_, out, size);
       if (count >= 0) {
+        // A terminal stops the program that writes as well: its end is then no news.
+        if (count == 0 && size > 0) throw_if_stopped("waiting for the stream");
         position_ += static_cast<uint64_t>(count);
         return static_cast<size_t>(count);
       }

@@ -402,23 +402,22 @@ std::vector<float> TfdsRecord::rewards(int64_t steps) const {
   return read_numbers<float>(*plan_.reward, {}, 1, steps);
 }
 
-std::string TfdsRecord::text_of(const TfdsLeaf& leaf) const {
+std::string TfdsRecord::text_of(const TfdsLeaf& leaf, int64_t row) const {
   if (leaf.per_step && num_rows_ == 0) fail(leaf, "an episode without steps has no value of it");
   if (leaf.kind == TfdsKind::kText) {
     std::string text;
-    bool found = false;
+    int64_t at = 0;
     values(leaf, {}, 1, ExampleKind::kBytes).for_each_string([&](std::string_view value) {
-      if (!found) text = value;
-      found = true;
+      if (at++ == row) text = value;
     });
     return text;
   }
-  if (!leaf.is_float()) return std::to_string(read_numbers<int64_t>(leaf, {}, 1, 1).at(0));
-  return cat(read_numbers<float>(leaf, {}, 1, 1).at(0));
+  if (!leaf.is_float()) return std::to_string(read_numbers<int64_t>(leaf, {}, 1, row + 1).at(size_of(row)));
+  return cat(read_numbers<float>(leaf, {}, 1, row + 1).at(size_of(row)));
 }
 
 bool TfdsRecord::truth_of(const TfdsLeaf& leaf) const {
-  const std::string text = text_of(leaf);
+  const std::string text = text_of(leaf, std::max<int64_t>(rows_of(leaf), 1) - 1);
   if (text == "1" || text == "true" || text == "True") return true;
   if (text == "0" || text == "false" || text == "False") return false;
   fail(leaf, "neither 0 nor 1 nor true nor false");

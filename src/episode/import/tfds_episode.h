@@ -34,8 +34,9 @@ class TfdsRecord {
   /// The first `steps` rewards; empty where there are none.
   [[nodiscard]] std::vector<float> rewards(int64_t steps) const;
 
-  /// One text or number (of the first row, where the leaf has one per step) as text, or as truth.
-  [[nodiscard]] std::string text_of(const TfdsLeaf& leaf) const;
+  /// One text or number as text; of the first row where the leaf has one per step.
+  [[nodiscard]] std::string text_of(const TfdsLeaf& leaf) const { return text_of(leaf, 0); }
+  /// The same as truth, of the last row: an episode's outcome is known at its end.
   [[nodiscard]] bool truth_of(const TfdsLeaf& leaf) const;
 
   /// The bytes of the first picture of a column of source kEncoded; empty when there is none.
@@ -49,6 +50,7 @@ class TfdsRecord {
   const ExampleFeature& values(const TfdsLeaf& leaf, const std::vector<int64_t>& lengths, int64_t per_row,
                                ExampleKind kind) const;
   void check_row_lengths(const TfdsLeaf& leaf, const std::vector<int64_t>& lengths, int64_t rows) const;
+  std::string text_of(const TfdsLeaf& leaf, int64_t row) const;
   int64_t rows_of(const TfdsLeaf& leaf) const { return leaf.per_step ? num_rows_ : 1; }
 
   void count_rows();

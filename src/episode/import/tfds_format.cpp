@@ -18,7 +18,8 @@ namespace {
 
 constexpr size_t kLongestName = 200;
 constexpr size_t kLongestDescription = 400;
-constexpr char kIdPart[] = "id";  ///< The part of a RawRecord that carries the episode's id.
+constexpr char kIdPart[] = "id";          ///< The part of a RawRecord that carries the episode's id.
+constexpr char kDamagePart[] = "damage";  ///< A third part, where the record's checksum is wrong: the message.
 
 Compression compression_of(const std::string& name) {
   if (name == "auto") return Compression::kByMagic;
@@ -48,13 +49,18 @@ class TfdsStream : public RecordStream {
 
   bool next(RawRecord& record) override {
     record.parts.resize(2);
-    if (!reader_.next(record.parts[0].second)) {
+    std::string damage;
+    if (!reader_.next(record.parts[0].second, damage)) {
       check_count();
       return false;
     }
     record.parts[0].first.clear();
     record.parts[1] = {kIdPart, cat(file_.path.filename().string(), ":", reader_.count() - 1)};
     record.origin = cat(file_.path.string(), ", record ", reader_.count() - 1, " at byte ", reader_.offset());
+    if (!damage.empty()) {  // What is left of it is no example: nobody reads it by mistake.
+      record.parts[0].second.clear();
+      record.parts.emplace_back(kDamagePart, std::move(damage));
+    }
     return true;
   }
   uint64_t position() const override { return reader_.position(); }
@@ -101,6 +107,7 @@ class TfdsFormat : public ForeignFormat {
   }
 
   ParsedRecord parse(const RawRecord& raw) const override {
+    if (raw.parts.size() > 2) throw DataError(raw.parts[2].second);
     const TfExample example = parse_tf_example(raw.parts.at(0).second, raw.origin);
     const TfdsRecord record(plan_, example, raw.origin);
     ParsedRecord parsed;

@@ -564,7 +564,9 @@ std::vector<std::string> describe_tfds_plan(const TfdsPlan& plan, const TfdsImpo
   }
   if (!marks.empty()) lines.push_back(cat(join(marks, ", "), " -> how the episode ended"));
   if (plan.task) lines.push_back(cat(plan.task->path, ": ", plan.task->type_text(), " -> task"));
-  if (plan.success) lines.push_back(cat(plan.success->path, ": ", plan.success->type_text(), " -> success"));
+  if (plan.success)
+    lines.push_back(cat(plan.success->path, ": ", plan.success->type_text(), " -> success",
+                        plan.success->per_step ? ", its value at the last step" : ""));
   lines.insert(lines.end(), plan.unused.begin(), plan.unused.end());
   lines.push_back(last_step_line(plan, options));
   return lines;

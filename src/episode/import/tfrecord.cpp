@@ -57,12 +57,21 @@ uint32_t masked_crc32c(std::string_view bytes) {
 TfRecordReader::TfRecordReader(std::unique_ptr<ByteSource> source, std::string name, TfRecordLimits limits)
     : source_(std::move(source)), name_(std::move(name)), limits_(limits) {}
 
+std::string TfRecordReader::place() const { return cat(name_, ", record ", count_, " at byte ", offset_); }
+
 void TfRecordReader::fail(std::string_view problem) const {
-  throw DataError(cat(name_, ", record ", count_, " at byte ", offset_, ": ", problem,
-                      "; nothing after it can be read: fetch or make the file again"));
+  throw DataError(cat(place(), ": ", problem, "; nothing after it can be read: fetch or make the file again"));
 }
 
 bool TfRecordReader::next(std::string& payload) {
+  std::string damage;
+  if (!next(payload, damage)) return false;
+  if (!damage.empty()) throw DataError(damage);
+  return true;
+}
+
+bool TfRecordReader::next(std::string& payload, std::string& damage) {
+  damage.clear();
   offset_ = next_offset_;
   std::string header(kHeaderBytes, '\0');
   const size_t got = source_->read(header);
@@ -73,13 +82,15 @@ bool TfRecordReader::next(std::string& payload) {
   if (length > limits_.max_record_bytes) {
     fail(cat("it is ", length, " bytes long, at most ", limits_.max_record_bytes, " are read"));
   }
-  read_payload(length, payload);
+  if (!read_payload(length, payload)) {
+    damage = cat(place(), ": its checksum is wrong, its content is damaged; fetch or make the file again");
+  }
   next_offset_ = offset_ + kHeaderBytes + length + kCrcBytes;
   ++count_;
   return true;
 }
 
-void TfRecordReader::read_payload(uint64_t length, std::string& payload) {
+bool TfRecordReader::read_payload(uint64_t length, std::string& payload) {
   const uint64_t remaining = source_->remaining();  // The largest number where it is not known.
   const bool known = remaining != UINT64_MAX;
   const uint64_t size = length + kCrcBytes;
@@ -97,7 +108,7 @@ void TfRecordReader::read_payload(uint64_t length, std::string& payload) {
   }
   const uint64_t checksum = little_endian(std::string_view(payload).substr(static_cast<size_t>(length)));
   payload.resize(static_cast<size_t>(length));
-  if (masked_crc32c(payload) != checksum) fail("its checksum is wrong, its content is damaged");
+  return masked_crc32c(payload) == checksum;
 }
 
 TfRecordReader open_tfrecord(const Path& path, Compression compression, const TfRecordLimits& limits) {

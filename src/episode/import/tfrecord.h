@@ -28,7 +28,10 @@ class TfRecordReader {
   TfRecordReader(std::unique_ptr<ByteSource> source, std::string name, TfRecordLimits limits = {});
 
   /// The next record's payload; false at the end. Throws DataError naming the file, the record's number and its offset
-  /// for broken framing: nothing after it can be read.
+  /// for broken framing: nothing after it can be read. `damage` says where and how the content alone is damaged (the
+  /// records after it can be read); empty: it is whole.
+  bool next(std::string& payload, std::string& damage);
+  /// The same, but damaged content is a DataError too.
   bool next(std::string& payload);
 
   [[nodiscard]] int64_t count() const { return count_; }     ///< Records read so far.
@@ -36,8 +39,10 @@ class TfRecordReader {
   [[nodiscard]] uint64_t position() const { return source_->position(); }  ///< Bytes of the file read so far.
 
  private:
+  [[nodiscard]] std::string place() const;
   [[noreturn]] void fail(std::string_view problem) const;
-  void read_payload(uint64_t length, std::string& payload);
+  /// False: its checksum is wrong.
+  [[nodiscard]] bool read_payload(uint64_t length, std::string& payload);
 
   std::unique_ptr<ByteSource> source_;
   std::string name_;

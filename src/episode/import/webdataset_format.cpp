@@ -122,6 +122,14 @@ void check_members_differ(const RawRecord& record) {
   }
 }
 
+/// Every item of a list carries the picture once more: a long list must not fill the memory.
+void check_copies(uint64_t picture_bytes, size_t count, const std::string& origin) {
+  if (picture_bytes + sizeof(Episode) <= kMaxSampleBytes / count) return;
+  throw DataError(cat(origin, ": ", count, " episodes with a picture of ", picture_bytes, " bytes each are more than ",
+                      format_bytes(static_cast<double>(kMaxSampleBytes)),
+                      ", the most that is made of one sample; cut the list into several samples, or use --resize"));
+}
+
 /// A text of one episode; why there is none, where there is none.
 struct FoundText {
   std::string text;
@@ -290,7 +298,10 @@ ParsedRecord WebDatasetFormat::parse(const RawRecord& record) const {
       parsed.dropped = missing;
       continue;
     }
-    if (stored.empty()) stored = fitted(*picture, record.origin);
+    if (stored.empty()) {
+      stored = fitted(*picture, record.origin);
+      check_copies(stored.size(), answers.size(), record.origin);
+    }
     Episode episode;
     episode.id = *find_part(record, kId);
     if (listed) episode.id += cat("#", i);
