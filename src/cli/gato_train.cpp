@@ -18,6 +18,7 @@ struct Arguments {
   bool check = false, print_config = false, documented = false, overfit = false;
   train::RunCostOptions cost;
   train::OverfitOptions overfitting;
+  int64_t profiled_steps = 0;
 };
 
 /// Whether a model of this configuration can learn its first batch by heart.
@@ -56,7 +57,7 @@ int train_or_check(const Arguments& arguments, const std::vector<std::string>& c
     return kDone;
   }
   if (arguments.overfit) return overfit(config, arguments.overfitting);
-  const train::TrainingOutcome outcome = train::train(config, command);
+  const train::TrainingOutcome outcome = train::train(config, command, arguments.profiled_steps);
   log::info("train", outcome.finished ? "finished" : "stopped by train.max_minutes", " at step ", outcome.step,
             " after ", format_seconds(outcome.seconds), " (", format_count(outcome.tokens_per_second),
             " tokens/s); run folder ", config.run.dir);
@@ -107,6 +108,9 @@ int program(int argc, char** argv) {
             ->needs(overfitting)
             ->check(CLI::PositiveNumber)
             ->capture_default_str();
+        app.add_option("--profile", arguments->profiled_steps,
+                       "Also say where the time of this many steps goes, by part, and write a Chrome trace")
+            ->check(CLI::Range(1, 100000));
         app.add_flag("--print-config", arguments->print_config, "Print every setting and where it came from");
         app.add_flag("--describe", arguments->documented, "With --print-config: also what every setting means");
         app.add_option("overrides", arguments->overrides, "Settings as key.path=value");

@@ -89,36 +89,59 @@ std::vector<std::shared_ptr<const Source>> one_per_task(const std::vector<std::s
   return chosen;
 }
 
+/// Damaged episodes are passed over where the run quarantines them: there are others to show and to count.
+class EpisodeGuard {
+ public:
+  explicit EpisodeGuard(const data::DataConfig& config)
+      : skip_damaged_(config.on_corrupt == data::OnCorrupt::kQuarantine) {}
+  template <class Use>
+  void operator()(Use&& use) const {
+    try {
+      use();
+    } catch (const DataError& error) {
+      if (!skip_damaged_) throw;
+      log::warning("train", "passed over for the checkpoints' own data: ", error.what());
+    }
+  }
+
+ private:
+  bool skip_damaged_;
+};
+
 std::string demonstrations(const std::vector<std::shared_ptr<const Source>>& sources, int64_t max_steps,
-                           const Path& scratch) {
+                           const EpisodeGuard& guard, const Path& scratch) {
   ShardBuilder builder(scratch, "demonstrations", sources);
   for (size_t s = 0; s < sources.size(); ++s) {
     if (sources[s]->tokenizer().is_document()) continue;
     int64_t steps = 0;
     for (int64_t e = 0; e < sources[s]->num_episodes() && steps < max_steps; ++e) {
-      const episode::Episode shown = sources[s]->read(e, 0, std::min(max_steps - steps, sources[s]->length(e)));
-      steps += shown.num_steps;
-      builder.add(static_cast<int>(s), shown);
+      guard([&] {
+        const episode::Episode shown = sources[s]->read(e, 0, std::min(max_steps - steps, sources[s]->length(e)));
+        steps += shown.num_steps;
+        builder.add(static_cast<int>(s), shown);
+      });
     }
   }
   return builder.finish();
 }
 
 std::string heldout_documents(const std::vector<std::shared_ptr<const Source>>& documents, int64_t max_tokens,
-                              const Path& scratch) {
+                              const EpisodeGuard& guard, const Path& scratch) {
   ShardBuilder builder(scratch, "heldout", documents);
   for (size_t s = 0; s < documents.size(); ++s) {
     int64_t tokens = 0;
     for (int64_t e = 0; e < documents[s]->num_episodes() && tokens < max_tokens; ++e) {
-      tokens += documents[s]->length(e);
-      builder.add(static_cast<int>(s), documents[s]->read(e));
+      guard([&] {
+        builder.add(static_cast<int>(s), documents[s]->read(e));
+        tokens += documents[s]->length(e);
+      });
     }
   }
   return builder.finish();
 }
 
 /// How often every text id comes in the training documents, for the unigram model that text losses are compared with.
-std::string unigram_counts(const std::vector<std::shared_ptr<const Source>>& documents) {
+std::string unigram_counts(const std::vector<std::shared_ptr<const Source>>& documents, const EpisodeGuard& guard) {
   std::vector<std::vector<int64_t>> counts;
   std::vector<checkpoint::TensorView> views;
   for (const auto& source : documents) {
@@ -129,7 +152,7 @@ std::string unigram_counts(const std::vector<std::shared_ptr<const Source>>& doc
     int64_t seen = 0;
     for (int64_t e = 0; e < source->num_episodes() && seen < kEnough; ++e) {
       stream.clear();
-      source->append({e, 0, source->length(e)}, {}, stream);
+      guard([&] { source->append({e, 0, source->length(e)}, {}, stream); });
       for (const int32_t id : stream.ids) ++count[static_cast<size_t>(id)];
       seen += stream.size();
     }
@@ -155,6 +178,8 @@ std::vector<std::shared_ptr<const Source>> documents_of(const std::vector<std::s
   return documents;
 }
 
+}  // namespace
+
 std::vector<Path> shards_of(const std::vector<std::shared_ptr<const Source>>& sources) {
   std::set<Path> shards;
   for (const auto& source : sources) {
@@ -163,14 +188,13 @@ std::vector<Path> shards_of(const std::vector<std::shared_ptr<const Source>>& so
   return {shards.begin(), shards.end()};
 }
 
-}  // namespace
-
 StaticFiles make_static_files(const TrainingConfig& config, const data::OpenedData& data, const Path& scratch) {
   make_folders(scratch);
+  const EpisodeGuard guard(config.data);
   StaticFiles files;
   const auto tasks = one_per_task(data.plan->sources());
   const auto validation = data.validation_plan ? data.validation_plan->sources() : decltype(tasks){};
-  files.files["demonstrations.gato"] = demonstrations(tasks, config.train.demonstration_steps, scratch);
+  files.files["demonstrations.gato"] = demonstrations(tasks, config.train.demonstration_steps, guard, scratch);
   auto heldout = documents_of(one_per_task(validation));
   // The unigram model that a loss is compared with comes from the training side.
   std::erase_if(heldout, [&](const auto& source) {
@@ -178,8 +202,8 @@ StaticFiles make_static_files(const TrainingConfig& config, const data::OpenedDa
                         [&](const auto& other) { return other->spec().id == source->spec().id; });
   });
   if (!heldout.empty()) {
-    files.files["heldout.gato"] = heldout_documents(heldout, config.train.heldout_tokens, scratch);
-    files.files["unigram.safetensors"] = unigram_counts(documents_of(tasks));
+    files.files["heldout.gato"] = heldout_documents(heldout, config.train.heldout_tokens, guard, scratch);
+    files.files["unigram.safetensors"] = unigram_counts(documents_of(tasks), guard);
   }
   if (data.text) files.files["tokenizer.model"] = data.text->model_bytes();
   files.files["value_statistics.json"] =

@@ -37,6 +37,9 @@ struct StaticFiles {
   std::map<std::string, std::string> files;  ///< name -> content.
 };
 
+/// The shard files behind some sources, each once.
+[[nodiscard]] std::vector<Path> shards_of(const std::vector<std::shared_ptr<const data::Source>>& sources);
+
 /// Demonstrations of every task, held-out documents and unigram counts of text tasks, the statistics of all values, and
 /// the text tokenizer. `scratch`: a folder for the while.
 [[nodiscard]] StaticFiles make_static_files(const TrainingConfig& config, const data::OpenedData& data,

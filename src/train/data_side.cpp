@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <map>
+
 #include "session.h"
 
 namespace gato::train {
@@ -24,8 +27,13 @@ data::OpenedData open_data(const TrainingConfig& config) {
 std::shared_ptr<data::Quarantine> open_quarantine(const TrainingConfig& config, const data::RowPlan& plan,
                                                   const Path& list) {
   if (config.data.on_corrupt != data::OnCorrupt::kQuarantine) return nullptr;
+  std::map<std::string, int64_t> by_source;  // a later phase may open a source again, with more shards
+  for (const auto& source : plan.sources()) {
+    int64_t& most = by_source[source->id()];
+    most = std::max(most, source->num_episodes());
+  }
   int64_t episodes = 0;
-  for (const auto& source : plan.sources()) episodes += source->num_episodes();
+  for (const auto& [id, count] : by_source) episodes += count;
   return std::make_shared<data::Quarantine>(list, data::quarantine_budget(config.data.quarantine_budget, episodes));
 }
 

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "gato/core/log.h"
+#include "gato/core/profile.h"
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
 #include "gato/core/version.h"
@@ -50,12 +51,13 @@ TrainingConfig expanded(TrainingConfig config) {
 
 }  // namespace
 
-Session::Session(const TrainingConfig& config, const std::vector<std::string>& command)
+Session::Session(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps)
     : config_(expanded(config)),
       config_yaml_(dump_config(config_)),
       folder_(config.run.dir),
       began_(find_start()),
       data_(open_data(config_, folder_, began_.next_row)),
+      profiled_steps_(profiled_steps),
       losses_(*data_.plan),
       shares_(*data_.plan) {
   model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary),
@@ -126,7 +128,7 @@ void Session::record_data() {
     log::warning("train", quarantine_->entries().size(),
                  " episodes are left out: ", folder_.quarantine_path().string());
   if (config_.data.filters.empty()) return;
-  const auto reports = data::filter_shards(data::find_shards(config_.data), config_.data.filters);
+  const auto reports = data::filter_shards(shards_of(data_.plan->sources()), config_.data.filters);
   write_file_atomic(folder_.root() / "filters.json", data::filter_json(reports));
   log::info("train", "filters:\n", data::filter_table(reports));
 }
@@ -149,6 +151,7 @@ TrainingOutcome Session::run() {
   start_ = window_start_ = Clock::now();
   seconds_before_ = state_.seconds;
   tokens_before_ = state_.tokens;
+  first_step_ = state_.step;
   loader_ = std::make_unique<data::Loader>(
       std::make_shared<const data::RowBuilder>(data_.plan, true, quarantine_), state_.next_row,
       config_.train.batch_rows, 0, 1, static_cast<int>(config_.data.loader_threads), config_.data.prefetch_batches);
@@ -158,7 +161,8 @@ TrainingOutcome Session::run() {
     if (state_.step > 0 && due(config_.train.validate_every) && !validated_before()) validate();
     while (state_.step < config_.train.steps && !out_of_time()) {
       throw_if_stopped("training");
-      step(loader_->next());
+      profile_steps();
+      step(next_batch());
       if (due(config_.train.log_every) || state_.step == config_.train.steps) log_point();
       if (due(config_.train.validate_every) || state_.step == config_.train.steps) validate();
       if (due(config_.train.checkpoint_every) || take_save_request()) save();
@@ -179,6 +183,27 @@ TrainingOutcome Session::run() {
   outcome.tokens_per_second = static_cast<double>(state_.tokens - tokens_before_) / std::max(1e-9, outcome.seconds);
   outcome.validation_loss = validation_loss_;
   return outcome;
+}
+
+data::Batch Session::next_batch() {
+  const profile::Scope scope("waiting for data");
+  return loader_->next();
+}
+
+/// Records the steps that were asked for once the first ones, which take memory, are done.
+void Session::profile_steps() {
+  constexpr int64_t kWarmUp = 3;
+  if (profiled_steps_ == 0) return;
+  const int64_t done = state_.step - first_step_ - kWarmUp;
+  if (done == 0) profile::start();
+  if (done != profiled_steps_) return;
+  const profile::Recording recording = profile::stop();
+  const Path trace = folder_.root() / cat("profile-", state_.step, ".json");
+  profile::write_chrome_trace(recording, trace);
+  log::info("train", "where ", profiled_steps_,
+            " steps spent their time (trace for chrome://tracing and Perfetto: ", trace.string(), "):\n",
+            profile::table(recording, profiled_steps_));
+  profiled_steps_ = 0;
 }
 
 void Session::step(const data::Batch& batch) {
@@ -349,10 +374,10 @@ void Session::save() {
             ")");
 }
 
-TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command) {
+TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps) {
   set_thread_budget(static_cast<int>(config.train.threads));
   at::set_num_threads(thread_budget());
-  return Session(config, command).run();
+  return Session(config, command, profiled_steps).run();
 }
 
 }  // namespace gato::train

@@ -31,7 +31,7 @@ namespace gato::train {
 /// One call of train(): opens or resumes the run, then steps until done.
 class Session {
  public:
-  Session(const TrainingConfig& config, const std::vector<std::string>& command);
+  Session(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps);
   TrainingOutcome run();
 
  private:
@@ -47,6 +47,8 @@ class Session {
   void record_data();
   void tell_loader(double waited_share) const;
   void print_shares() const;
+  [[nodiscard]] data::Batch next_batch();
+  void profile_steps();
   void step(const data::Batch& batch);
   void note(const data::Batch& batch, const StepResult& result);
   void refuse_step(const std::string& why);
@@ -79,6 +81,7 @@ class Session {
   // Of the present call
   Clock::time_point start_;
   double seconds_before_ = 0;
+  int64_t profiled_steps_ = 0, first_step_ = 0;
   int64_t tokens_before_ = 0, last_saved_step_ = -1, last_validated_step_ = -1;
   std::map<std::string, double> validation_loss_;
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "gato/core/profile.h"
 #include "gato/core/text.h"
 #include "gato/kernels/optimizer.h"
 #include "gato/train/batch_tensors.h"
@@ -17,7 +18,10 @@ StepResult Stepper::run(const data::Batch& batch, TrainingState& state, LabelMet
   const int64_t micro = config_.train.micro_batch_rows > 0 ? config_.train.micro_batch_rows : batch.rows;
   double weight_sum = 0, summed_loss = 0;
   for (int64_t first = 0; first < batch.rows; first += micro) {
-    const BatchTensors tensors = batch_tensors(batch, first, std::min(micro, batch.rows - first));
+    const BatchTensors tensors = [&] {
+      const profile::Scope scope("tensors of the batch");
+      return batch_tensors(batch, first, std::min(micro, batch.rows - first));
+    }();
     if (tensors.loss_sources.empty()) continue;
     at::Tensor hidden;
     model::ForwardOptions options;
@@ -32,6 +36,7 @@ StepResult Stepper::run(const data::Batch& batch, TrainingState& state, LabelMet
     model_.backward(result.loss);
     summed_loss += result.loss.item<double>();
     weight_sum += tensors.weight_sum;
+    const profile::Scope scope("meters");
     meter.add(result.nll, tensors.loss_sources);
     meter.add_gradients(hidden.grad().to(at::kFloat).contiguous(), tensors.loss.positions, tensors.loss_sources);
   }

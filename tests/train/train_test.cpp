@@ -243,6 +243,17 @@ TEST_F(TrainTest, MetricsTellSharesLossesAndOutliersByTask) {
   EXPECT_TRUE(values.count("train/task_loss/text/tales") == 1);
 }
 
+TEST_F(TrainTest, ProfileNamesThePartsOfAStepAndChangesNoNumber) {
+  const TrainingConfig plain = small_config(folder_ / "plain"), profiled = small_config(folder_ / "profiled");
+  train(plain, {"test"});
+  train(profiled, {"test"}, 5);
+  const std::string trace = read_file(folder_ / "profiled" / "profile-8.json");  // after three steps and five
+  for (const char* part : {"attention forward", "head backward", "optimizer", "waiting for data"})
+    EXPECT_NE(trace.find(part), std::string::npos) << part;
+  EXPECT_TRUE(final_file(plain.run.dir, "model.safetensors", 24) ==
+              final_file(profiled.run.dir, "model.safetensors", 24));
+}
+
 /// A data set of one task without text, in a folder of its own.
 void write_new_task(const Path& folder, int64_t episodes = 20) {
   episode::TaskSpec task = data::test::control_task();
@@ -293,8 +304,6 @@ TEST_F(TrainTest, DamagedEpisodesAreLeftOutOnRecordOrStopTheRun) {
   TrainingConfig config = small_config(folder_ / "run");
   config.data.datasets = {(folder_ / "data").string()};
   config.data.schedule = {{0, {{.tasks = "*", .share = 1}}}};
-  config.train.demonstration_steps = 0;
-  static_cast<void>(data::statistics_of_shards(episode::list_shards(folder_ / "data")));
   damage_a_shard(folder_ / "data");
   try {
     train(config, {"test"});

@@ -27,7 +27,10 @@ class DivergedError : public Error {
 /// gives the same bits with or without interruptions. `command` is recorded. Throws ConfigError (before anything is
 /// written) for settings that do not fit together or do not fit the run that is there, Interrupted after a stop signal
 /// once a checkpoint is saved, DivergedError, DataError, CheckpointError, IoError.
-TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command);
+/// `profiled_steps` > 0: the time of that many steps by part is logged, and written as a Chrome trace `profile-N.json`
+/// into the run folder.
+TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command,
+                      int64_t profiled_steps = 0);
 
 /// One step that was run again.
 struct Replay {
