@@ -86,7 +86,7 @@ void add_cost(std::ostringstream& out, const TrainingConfig& config, const RunCo
   const int64_t fitting = largest_micro_batch(config.model, shape, step, device.memory_bytes, most);
   const RunCost cost = run_cost(flops, device.peak_bf16, mfu, options);
   out << "on " << options.devices << " x " << device.name << ":\n"
-      << "  assumed: " << format_count(device.peak_bf16) << "FLOP/s "
+      << "  assumed: " << format_fixed(device.peak_bf16 / 1e12, device.peak_bf16 < 1e13 ? 2 : 0) << " TFLOP/s "
       << (is_cpu ? "in fp32, just measured on this machine" : "in bf16 (maker's figure, dense)") << ", of which "
       << format_fixed(100 * mfu, 0) << " % is reached ("
       << (options.mfu > 0 ? "as given"
@@ -98,7 +98,7 @@ void add_cost(std::ostringstream& out, const TrainingConfig& config, const RunCo
         << " % of that with so many devices; no restarts, no waiting for data";
   }
   out << "\n  memory: " << format_bytes(static_cast<double>(device.memory_bytes))
-      << ", a tenth left for libraries; counted as on this CPU with model.precision as it is\n  ";
+      << ", a fifth left for fragments and libraries; counted as on this CPU with model.precision as it is\n  ";
   if (fitting >= rows) {
     out << rows << " rows per forward pass fit; the largest micro-batch that fits has " << fitting << " rows\n";
   } else if (fitting > 0) {

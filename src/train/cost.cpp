@@ -17,7 +17,7 @@ namespace gato::train {
 namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
-constexpr double kMemoryShare = 0.9;
+constexpr double kMemoryShare = 0.8;  // the rest: size classes of the allocator, fragments, scratch of libraries
 
 /// Makers' data sheets: dense rates without sparsity; memory as the driver reports it.
 const std::vector<DeviceKind>& sold_devices() {

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -8,6 +10,7 @@
 #include "gato/core/json.h"
 #include "gato/kernels/optimizer.h"
 #include "model/small_model.h"
+#include "support/temp_folder.h"
 
 // The model held against tools/oracle/oracle.py, an independent statement of it in PyTorch and fp64, whose fixtures lie
 // in tests/model/fixtures/oracle.
@@ -181,6 +184,33 @@ INSTANTIATE_TEST_SUITE_P(Cases, OracleTest,
                          ::testing::Values("rotary_tied", "rotary_untied", "relative_tied", "relative_untied",
                                            "none_tied", "none_untied"),
                          [](const auto& test) { return test.param; });
+
+/// The Python that tools/setup --oracle makes; "" where there is none.
+std::string oracle_python() {
+  if (const char* named = std::getenv("GATO_ORACLE_PYTHON")) return named;
+  const auto usual = std::filesystem::path(GATO_SOURCE_DIR) / ".deps/oracle/bin/python";
+  return std::filesystem::exists(usual) ? usual.string() : "";
+}
+
+TEST_P(OracleTest, LoadsWhatWeExport) {
+  const std::string python = oracle_python();
+  if (python.empty()) GTEST_SKIP() << "tools/setup --oracle was not run";
+  const gato::test::TempFolder folder("oracle");
+  checkpoint::write_safetensors(folder / "model.safetensors", model_->store().export_tensors());
+  write_file_atomic(folder / "config.yaml", "model: " + fixture_.json("model").dump() + "\n");
+  const std::string root = GATO_SOURCE_DIR;
+  const std::string command = cat(python, " ", root, "/tools/oracle/oracle.py --load ", folder.path().string(),
+                                  " --inputs ", root, "/tests/model/fixtures/oracle/", GetParam(), ".safetensors");
+  std::FILE* pipe = ::popen(command.c_str(), "r");
+  ASSERT_NE(pipe, nullptr);
+  std::string output(4096, '\0');
+  output.resize(std::fread(output.data(), 1, output.size(), pipe));
+  ASSERT_EQ(::pclose(pipe), 0) << command;
+  const Json said = parse_json(output, "oracle.py");
+  EXPECT_EQ(said.at("parameters").get<int64_t>(), model_->store().num_parameters());
+  const double loss = model_->loss(input_, where_).loss.item<double>();
+  EXPECT_NEAR(said.at("summed_loss").get<double>() / loss, 1, 2e-5);
+}
 
 TEST(OracleFixturesTest, EveryFixtureIsTested) {
   int64_t files = 0;

@@ -43,7 +43,7 @@ struct RunCost {
 [[nodiscard]] RunCost run_cost(double flops, double peak, double mfu, const RunCostOptions& options);
 
 /// The largest number of rows per forward pass whose activations fit beside the state into `memory_bytes`, of which a
-/// tenth is left for libraries and fragments; at most `most_rows`. 0: not even one row. `step` is of any number of rows
+/// fifth is left for libraries and fragments; at most `most_rows`. 0: not even one row. `step` is of any number of rows
 /// and is scaled.
 [[nodiscard]] int64_t largest_micro_batch(const model::ModelConfig& config, const model::ModelShape& shape,
                                           const model::StepShape& step, int64_t memory_bytes, int64_t most_rows);
