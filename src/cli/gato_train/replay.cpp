@@ -3,8 +3,8 @@
 #include <iostream>
 #include <memory>
 
-#include "gato/train/trainer.h"
 #include "cli/program.h"
+#include "gato/train/trainer.h"
 
 namespace gato::cli {
 
