@@ -47,7 +47,8 @@ uint64_t resident_shard_bytes() {
   uint64_t bytes = 0;
   bool of_shard = false;
   for (std::string line; std::getline(maps, line);) {
-    if (line.find('/') != std::string::npos) of_shard = line.ends_with(".gato");
+    // A mapping's first line begins with its address; what is said of it, with a capital letter.
+    if (!line.empty() && (line[0] < 'A' || line[0] > 'Z')) of_shard = line.ends_with(".gato");
     if (of_shard && line.starts_with("Rss:")) bytes += std::stoull(line.substr(4)) * 1024;
   }
   return bytes;
