@@ -17,14 +17,14 @@ struct OptimizerConfig {
   double beta_1 = 0.9;
   double beta_2 = 0.95;
   double epsilon = 1e-8;
-  double weight_decay = 0.1;  ///< Not on biases, norms and position tables.
+  double weight_decay = 0.1;  ///< Not on tables, biases and norms.
   double clip_norm = 1.0;     ///< Largest norm of the gradient; 0: no clipping.
 };
 GATO_CONFIG(OptimizerConfig, GATO_FIELD(learning_rate, "Learning rate at the end of the warm-up."),
             GATO_FIELD(final_share, "Learning rate at the last step, as a share of the largest."),
             GATO_FIELD(warmup_steps, "Steps of linear warm-up; 0: none."), GATO_FIELD(beta_1, "AdamW's first beta."),
             GATO_FIELD(beta_2, "AdamW's second beta."), GATO_FIELD(epsilon, "AdamW's epsilon."),
-            GATO_FIELD(weight_decay, "Decoupled weight decay of matrices and tables."),
+            GATO_FIELD(weight_decay, "Decoupled weight decay of matrices and convolutions, not of tables."),
             GATO_FIELD(clip_norm, "Largest norm of the gradient of the mean loss; 0: no clipping."))
 void validate_config(const OptimizerConfig& config, ConfigProblems& problems);
 
