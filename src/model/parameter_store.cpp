@@ -107,6 +107,20 @@ int64_t ParameterStore::num_parameters() const {
   return count;
 }
 
+std::vector<Bucket> ParameterStore::buckets(int64_t elements) const {
+  GATO_CHECK(elements > 0, "a bucket of ", elements, " elements");
+  std::vector<Bucket> buckets;
+  const auto count = static_cast<int64_t>(segments_.size());
+  for (int64_t s = 0; s < count; ++s) {
+    const Segment& segment = segments_[static_cast<size_t>(s)];
+    const bool full = !buckets.empty() && buckets.back().size >= elements && segment.size > 0;
+    if (buckets.empty() || full || s == count - 1) buckets.push_back({segment.offset, 0, s, s});
+    buckets.back().size += aligned(segment.size);
+    buckets.back().end_segment = s + 1;
+  }
+  return buckets;
+}
+
 void ParameterStore::zero_gradients() {
   GATO_CHECK(gradients_.defined(), "the store was made without gradients");
   gradients_.zero_();

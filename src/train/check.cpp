@@ -2,6 +2,7 @@
 
 #include "gato/core/error.h"
 #include "gato/model/estimate.h"
+#include "micro_batch.h"
 #include "session.h"
 
 namespace gato::train {
@@ -121,7 +122,7 @@ void add_cost(std::ostringstream& out, const TrainingConfig& config, const RunCo
 std::string check_report(const TrainingConfig& config, const RunCostOptions& cost) {
   std::ostringstream out;
   const std::string missing = missing_input(config);
-  const int64_t micro = config.train.micro_batch_rows > 0 ? config.train.micro_batch_rows : config.train.batch_rows;
+  const int64_t micro = config.train.micro_batch_rows.of(config.train.batch_rows);
   tokenizer::Vocabulary vocabulary(kPaperTextSize, config.tokenizer.private_discrete);
   Measured measured = assume(config, micro);
   if (missing.empty()) {
@@ -139,6 +140,13 @@ std::string check_report(const TrainingConfig& config, const RunCostOptions& cos
   add_table(out, "state", model::state_bytes(config.model, shape), true);
   add_table(out, cat("activations of ", micro, " rows"), model::activation_bytes(config.model, shape, measured.step),
             true);
+  if (config.train.micro_batch_rows.is_auto()) {
+    const int64_t available = memory_budget(1.0);
+    out << "train.micro_batch_rows auto: a run measures it; by these figures up to "
+        << largest_micro_batch(config.model, shape, measured.step, available, config.train.batch_rows)
+        << " rows at once fit into the " << format_bytes(static_cast<double>(available))
+        << " that are free on this machine\n";
+  }
   const double tokens = static_cast<double>(config.train.steps) * static_cast<double>(config.train.batch_rows) *
                         static_cast<double>(config.data.row_tokens);
   const double per_token = model::training_flops(config.model, shape, measured.step, measured.sequence_tokens) /

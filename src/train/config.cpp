@@ -20,6 +20,21 @@ class RangeChecks {
 
 }  // namespace
 
+bool parse_config_value(const ConfigNode& node, MicroBatchRows& value, std::string& expected) {
+  expected = "auto or a number of rows from 0";
+  if (node.kind == ConfigNode::Kind::kScalar && node.scalar == "auto") {
+    value.rows = MicroBatchRows::kAuto;
+    return true;
+  }
+  int64_t rows = 0;
+  std::string ignored;
+  if (!detail::parse_scalar(node, rows, ignored) || rows < 0) return false;
+  value.rows = rows;
+  return true;
+}
+
+std::string config_value_yaml(const MicroBatchRows& value) { return value.is_auto() ? "auto" : cat(value.rows); }
+
 void validate_config(const OptimizerConfig& config, ConfigProblems& problems) {
   RangeChecks in_range(problems);
   in_range("learning_rate", config.learning_rate, 0, 10);
@@ -39,7 +54,6 @@ void validate_config(const LoopConfig& config, ConfigProblems& problems) {
   };
   count("steps", config.steps, 1);
   count("batch_rows", config.batch_rows, 1);
-  count("micro_batch_rows", config.micro_batch_rows, 0);
   count("seed", config.seed, 0);
   in_range("soft_target_bins", config.soft_target_bins, 0, 256);
   count("log_every", config.log_every, 1);
@@ -52,9 +66,8 @@ void validate_config(const LoopConfig& config, ConfigProblems& problems) {
   in_range("threads", static_cast<double>(config.threads), 0, 4096);
   count("demonstration_steps", config.demonstration_steps, 0);
   count("heldout_tokens", config.heldout_tokens, 0);
-  if (config.micro_batch_rows > 0 && config.batch_rows % config.micro_batch_rows != 0) {
-    problems.add("micro_batch_rows",
-                 cat("is ", config.micro_batch_rows, ", which does not divide batch_rows ", config.batch_rows));
+  if (const int64_t rows = config.micro_batch_rows.rows; rows > 0 && config.batch_rows % rows != 0) {
+    problems.add("micro_batch_rows", cat("is ", rows, ", which does not divide batch_rows ", config.batch_rows));
   }
 }
 

@@ -142,7 +142,9 @@ bool is_out_of_memory(const std::exception& error) {
 std::string explain_out_of_memory(const TrainingConfig& config, const model::ModelShape& shape,
                                   const model::StepShape& step, const std::string& cause) {
   const auto state = model::state_bytes(config.model, shape);
-  const auto activations = model::activation_bytes(config.model, shape, step);
+  model::StepShape as_configured = step;
+  as_configured.recompute = config.train.recompute;
+  const auto activations = model::activation_bytes(config.model, shape, as_configured);
   const bool state_is_it = model::total(state) > model::total(activations);
   const model::NamedCount& worst = largest(state_is_it ? state : activations);
   std::string text =

@@ -14,6 +14,7 @@
 #include "gato/core/threads.h"
 #include "gato/core/version.h"
 #include "gato/train/batch_tensors.h"
+#include "micro_batch.h"
 
 namespace gato::train {
 namespace {
@@ -34,7 +35,7 @@ std::map<std::string, std::string> fixed_settings(const TrainingConfig& config) 
           {"tokenizer.private_discrete", config.tokenizer.private_discrete ? "true" : "false"},
           {"train.seed", cat(config.train.seed)},
           {"train.batch_rows", cat(config.train.batch_rows)},
-          {"train.micro_batch_rows", cat(config.train.micro_batch_rows)},
+          {"train.micro_batch_rows", config_value_yaml(config.train.micro_batch_rows)},
           {"train.soft_target_bins", cat(config.train.soft_target_bins)}};
 }
 
@@ -53,7 +54,6 @@ TrainingConfig expanded(TrainingConfig config) {
 
 Session::Session(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps)
     : config_(expanded(config)),
-      config_yaml_(dump_config(config_)),
       folder_(config.run.dir),
       began_(find_start()),
       data_(open_data(config_, folder_, began_.next_row)),
@@ -74,6 +74,8 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
               config_.train.steps, ")");
   }
   record_data();
+  if (config_.train.micro_batch_rows.is_auto()) measure_micro_batch();
+  config_yaml_ = dump_config(config_);
   folder_.write_config(config_yaml_);
   attempt_ =
       folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}}, command);
@@ -88,7 +90,7 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   static_files_ = make_static_files(config_, data_, folder_.root() / cat("scratch-", attempt_));
 }
 
-Session::Start Session::find_start() const {
+Session::Start Session::find_start() {
   const auto newest = checkpoint::newest_valid(folder_.checkpoints_path());
   if (!newest) return {};
   const checkpoint::Checkpoint checkpoint(newest->path);
@@ -97,9 +99,12 @@ Session::Start Session::find_start() const {
   return {newest, parse_training_state(checkpoint.read("training_state.json"), origin).next_row};
 }
 
-void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) const {
+/// What was measured when the run began stays: another micro-batch adds gradients up in another order.
+void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) {
   const std::string origin = (checkpoint.path() / "config.yaml").string();
-  const auto before = fixed_settings(read_config<TrainingConfig>(parse_yaml(checkpoint.read("config.yaml"), origin)));
+  const auto recorded = read_config<TrainingConfig>(parse_yaml(checkpoint.read("config.yaml"), origin));
+  if (config_.train.micro_batch_rows.is_auto()) config_.train.micro_batch_rows = recorded.train.micro_batch_rows;
+  const auto before = fixed_settings(recorded);
   const auto now = fixed_settings(config_);
   std::vector<std::string> changed;
   for (const auto& [key, value] : now) {
@@ -115,6 +120,21 @@ void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) const {
   throw ConfigError(cat("the run in ", folder_.root().string(), " was started with other settings of ",
                         join(changed, ", "), " (compare ", origin,
                         "); give run.dir another folder, or the old settings to go on"));
+}
+
+void Session::measure_micro_batch() {
+  const data::RowBuilder builder(data_.plan, true, quarantine_);
+  const data::Batch batch = builder.build(state_.next_row, config_.train.batch_rows);
+  const int64_t budget = memory_budget();
+  const MicroBatchChoice choice = choose_micro_batch(*model_, config_, batch, budget);
+  kernels::release_cached_memory();
+  std::vector<std::string> tried;
+  for (const auto& [rows, bytes] : choice.measured)
+    tried.push_back(cat(rows, rows == 1 ? " row " : " rows ", format_bytes(static_cast<double>(bytes))));
+  log::info("train", "train.micro_batch_rows auto: ", choice.rows, " of ", batch.rows,
+            " rows at once (measured: ", join(tried, ", "), "; ", format_bytes(static_cast<double>(budget)),
+            " are free for it)");
+  config_.train.micro_batch_rows.rows = choice.rows;
 }
 
 /// Keeps what was opened in the run folder: the schedule with its shards, and what the filters left.
@@ -206,8 +226,32 @@ void Session::profile_steps() {
   profiled_steps_ = 0;
 }
 
+/// Parameters and state are those of the last whole step.
+void Session::out_of_memory(const data::Batch& batch, const std::string& cause) {
+  kernels::release_cached_memory();
+  save();
+  model::StepShape shape;
+  shape.rows = config_.train.micro_batch_rows.of(batch.rows);
+  shape.row_tokens = batch.row_tokens;
+  const auto labels =
+      std::count_if(batch.loss_weights.begin(), batch.loss_weights.end(), [](float weight) { return weight != 0; });
+  shape.loss_positions = labels * shape.rows / batch.rows;
+  shape.patches = static_cast<int64_t>(batch.patch_index.size()) * shape.rows / batch.rows;
+  shape.recompute = config_.train.recompute;
+  throw DeviceError(cat("step ", state_.step + 1, ": ",
+                        explain_out_of_memory(config_, model_shape(*data_.vocabulary), shape, cause),
+                        ". Everything up to step ", state_.step, " is saved"));
+}
+
 void Session::step(const data::Batch& batch) {
-  const StepResult result = stepper_->run(batch, state_, losses_);
+  const StepResult result = [&] {
+    try {
+      return stepper_->run(batch, state_, losses_);
+    } catch (const std::exception& error) {
+      if (!is_out_of_memory(error)) throw;
+      out_of_memory(batch, error.what());
+    }
+  }();
   window_tokens_ += batch.tokens;
   window_steps_ += 1;
   shares_.add(batch);
@@ -335,7 +379,7 @@ void Session::validate() {
   const data::RowBuilder builder(data_.validation_plan, false,
                                  open_quarantine(config_, *data_.validation_plan, Path()));
   LabelMeter losses(*data_.validation_plan);
-  const int64_t micro = config_.train.micro_batch_rows > 0 ? config_.train.micro_batch_rows : config_.train.batch_rows;
+  const int64_t micro = config_.train.micro_batch_rows.of(config_.train.batch_rows);
   const int64_t begin_row = data_.validation_plan->first_row_of_phase(std::max<int64_t>(0, state_.next_row - 1));
   if (!data_.validation_plan->has_rows(begin_row)) return;
   const int64_t end_row = begin_row + config_.train.validation_rows;

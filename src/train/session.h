@@ -42,14 +42,16 @@ class Session {
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     int64_t next_row = 0;
   };
-  [[nodiscard]] Start find_start() const;
-  void check_same_run(const checkpoint::Checkpoint& checkpoint) const;
+  [[nodiscard]] Start find_start();
+  void check_same_run(const checkpoint::Checkpoint& checkpoint);
+  void measure_micro_batch();
   void record_data();
   void tell_loader(double waited_share) const;
   void print_shares() const;
   [[nodiscard]] data::Batch next_batch();
   void profile_steps();
   void step(const data::Batch& batch);
+  [[noreturn]] void out_of_memory(const data::Batch& batch, const std::string& cause);
   void note(const data::Batch& batch, const StepResult& result);
   void refuse_step(const std::string& why);
   void roll_back();

@@ -15,7 +15,7 @@ namespace gato::train {
 
 StepResult Stepper::run(const data::Batch& batch, TrainingState& state, LabelMeter& meter) {
   model_.store().zero_gradients();
-  const int64_t micro = config_.train.micro_batch_rows > 0 ? config_.train.micro_batch_rows : batch.rows;
+  const int64_t micro = config_.train.micro_batch_rows.of(batch.rows);
   double weight_sum = 0, summed_loss = 0;
   for (int64_t first = 0; first < batch.rows; first += micro) {
     const BatchTensors tensors = [&] {

@@ -54,12 +54,31 @@ summary=whole/eval/results/step-00000060@demo/summary.json
 report=$("$bin/gato-eval" report --run whole)
 grep -q 'control/reacher' "$report" || fail "the report lacks a task"
 
+# What was written, read by the official packages: also after kills and restarts.
+readers="${GATO_DEPS_DIR:-$GATO_SOURCE/.deps}/readers/bin/python"
+if [ -x "$readers" ]; then
+  for run in whole killed; do "$readers" "$GATO_SOURCE/tests/integration/read_back.py" "$run"; done
+else
+  echo "not compared with TensorBoard's and safetensors' own readers: tools/setup --readers was not run"
+fi
+
 # The large configuration, shrunk, trains two steps on the same data; without data it names the command that makes it.
 "$bin/gato-train" --config "$GATO_SOURCE/configs/large.yaml" run.dir=large data.datasets=[data] tokenizer.model=tokenizer.model \
   model.layers=2 model.width=64 model.heads=2 model.head_dim=32 model.hidden=128 model.patch_channels=8 data.row_tokens=512 \
   train.steps=2 train.batch_rows=2 train.micro_batch_rows=1 train.validation_rows=2 optimizer.warmup_steps=1 data.loader_threads=1
 "$bin/gato-train" --config "$GATO_SOURCE/configs/large.yaml" --check | tee check.txt
 grep -q '1.08 B' check.txt || fail "--check does not count the large model"
+
+# As many rows at once as memory allows; too many end with what did not fit, and nothing is lost.
+small=("${settings[@]}" train.steps=2 train.validation_rows=2)
+"$bin/gato-train" "${small[@]}" run.dir=auto train.micro_batch_rows=auto 2>&1 | tee auto.txt
+grep -q 'micro_batch_rows auto: [1-9]' auto.txt || fail "no micro-batch was measured"
+grep -q 'micro_batch_rows: [1-9]' auto/config.yaml || fail "the measured micro-batch is not recorded"
+code=0
+(ulimit -v 6000000; "$bin/gato-train" "${small[@]}" run.dir=full train.batch_rows=512 model.layers=24) >full.txt 2>&1 || code=$?
+[ "$code" = 1 ] || { tail -5 full.txt; fail "running out of memory ended with exit code $code"; }
+grep -q 'largest part is .*What helps: lower train.micro_batch_rows (now 512)' full.txt || { tail -5 full.txt; fail "out of memory is not explained"; }
+ls full/checkpoints/step-00000000/MANIFEST.json >/dev/null || fail "out of memory lost the state"
 
 # Wrong input: one clear sentence and the right exit code.
 expect() { # code, text, command...

@@ -32,6 +32,26 @@ TEST(ParameterStoreTest, SegmentsAreAlignedAndPadded) {
   EXPECT_EQ(store.find("nothing"), nullptr);
 }
 
+TEST(ParameterStoreTest, BucketsCoverTheBufferAndTheLastParameterIsAlone) {
+  const ParameterStore store = make_store();
+  for (const int64_t elements : {1, 16, 17, 40, 1000}) {
+    const std::vector<Bucket> buckets = store.buckets(elements);
+    int64_t offset = 0, segment = 0;
+    for (const Bucket& bucket : buckets) {
+      EXPECT_EQ(bucket.offset, offset);
+      EXPECT_EQ(bucket.first_segment, segment);
+      EXPECT_LT(bucket.first_segment, bucket.end_segment);
+      offset += bucket.size;
+      segment = bucket.end_segment;
+    }
+    EXPECT_EQ(offset, store.values().numel());
+    EXPECT_EQ(segment, 5);
+    EXPECT_EQ(buckets.back().first_segment, 4) << "the last parameter shares a bucket";
+  }
+  EXPECT_EQ(store.buckets(16).size(), 4u);
+  EXPECT_EQ(store.buckets(1000).size(), 2u);
+}
+
 TEST(ParameterStoreTest, ViewsShareMemoryBothWays) {
   ParameterStore store = make_store();
   const kernels::Parameter b = store.parameter("b");

@@ -64,13 +64,13 @@ TEST(CostTest, LargestMicroBatchIsTheLargestThatFits) {
 TEST(CostTest, ReportSaysWhatItAssumesAndWhatFits) {
   TrainingConfig config;  // 79 M parameters, 1 M steps of 512 x 1024 tokens
   config.data.datasets = {"/nonexistent"};
-  config.train.micro_batch_rows = 8;
+  config.train.micro_batch_rows = {8};
   const std::string report = check_report(config, {.device = "h100", .devices = 8, .price_per_hour = 3});
   for (const char* part : {"8 x h100", "989 TFLOP/s", "38 %", "98 %", "8 rows per forward pass fit", "device-hours",
                            "cost", "queries, keys, values", "gate and value"}) {
     EXPECT_NE(report.find(part), std::string::npos) << part << " is missing in\n" << report;
   }
-  config.train.micro_batch_rows = 512;
+  config.train.micro_batch_rows = {512};
   const std::string small = check_report(config, {.device = "rtx-4090", .mfu = 0.5});
   EXPECT_NE(small.find("do NOT fit: set train.micro_batch_rows="), std::string::npos) << small;
   EXPECT_NE(small.find("50 % is reached (as given)"), std::string::npos) << small;

@@ -44,7 +44,7 @@ TrainingConfig small_config(const Path& run) {
   config.optimizer.warmup_steps = 5;
   config.train.steps = 24;
   config.train.batch_rows = 4;
-  config.train.micro_batch_rows = 2;
+  config.train.micro_batch_rows = {2};
   config.train.soft_target_bins = 4;
   config.train.log_every = 4;
   config.train.validate_every = 8;
@@ -109,6 +109,26 @@ TEST_F(TrainTest, InterruptedRunGivesTheSameBitsAsAnUninterruptedOne) {
   const auto parts_losses =
       run::read_metrics(run::RunFolder(folder_ / "parts").metrics_path()).series("validation/loss");
   EXPECT_EQ(whole_losses, parts_losses);
+}
+
+TEST_F(TrainTest, MicroBatchIsMeasuredWhenARunBeginsAndKeptAfterwards) {
+  TrainingConfig config = small_config(folder_ / "auto");
+  config.train.micro_batch_rows = {MicroBatchRows::kAuto};
+  config.train.steps = 2;
+  train(config, {"test"});
+  const auto recorded = read_config<TrainingConfig>(load_yaml((folder_ / "auto/config.yaml").string()));
+  EXPECT_EQ(recorded.train.micro_batch_rows.rows, 4) << "four rows of this model fit everywhere";
+
+  train(small_config(folder_ / "two"), {"test"});
+  request_stop();
+  EXPECT_THROW(train(small_config(folder_ / "resumed"), {"test"}), Interrupted);  // saved before its first step
+  clear_signal_flags();
+  config = small_config(folder_ / "resumed");
+  config.train.micro_batch_rows = {MicroBatchRows::kAuto};
+  train(config, {"test"});
+  EXPECT_TRUE(final_file(folder_ / "two", "model.safetensors", 24) ==
+              final_file(folder_ / "resumed", "model.safetensors", 24))
+      << "a resumed run measured again";
 }
 
 TEST_F(TrainTest, LossFallsAndValidationIsReportedByDomain) {

@@ -23,6 +23,14 @@ struct Segment {
 };
 constexpr int64_t kSegmentAlignment = 16;  ///< Elements; the gaps hold zeros in every buffer.
 
+/// A stretch of the flat buffers that is exchanged and divided as a whole, with padding: segments [first_segment,
+/// end_segment).
+struct Bucket {
+  int64_t offset = 0, size = 0;  ///< Elements; both multiples of kSegmentAlignment.
+  int64_t first_segment = 0, end_segment = 0;
+};
+constexpr int64_t kBucketElements = int64_t{1} << 22;  ///< 16 MiB of fp32: enough to hide a message's latency.
+
 /// All parameters in one flat fp32 buffer, and their gradients in another, in the order in which backward finishes them
 /// (the token table last). Operations get views; optimizer, snapshots and communication see two tensors. A store for
 /// bf16 computing has a third buffer, the values rounded to bf16, which update() writes in the same pass; whoever
@@ -44,6 +52,11 @@ class ParameterStore {
   [[nodiscard]] const std::vector<Segment>& segments() const { return segments_; }
   [[nodiscard]] const Segment* find(std::string_view name) const;  ///< Null when there is none.
   [[nodiscard]] int64_t num_parameters() const;                    ///< Without padding.
+
+  /// The buffer in buckets of whole segments, in the order in which backward finishes them, each closed once it has
+  /// `elements`; the last segment, the token table, is a bucket of its own, since all of backward adds to it where it
+  /// is also the head. They cover the buffer without gap or overlap.
+  [[nodiscard]] std::vector<Bucket> buckets(int64_t elements = kBucketElements) const;
 
   [[nodiscard]] const at::Tensor& values() const { return values_; }        ///< fp32 [elements with padding].
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< The same; undefined without gradients.

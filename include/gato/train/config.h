@@ -28,15 +28,27 @@ GATO_CONFIG(OptimizerConfig, GATO_FIELD(learning_rate, "Learning rate at the end
             GATO_FIELD(clip_norm, "Largest norm of the gradient of the mean loss; 0: no clipping."))
 void validate_config(const OptimizerConfig& config, ConfigProblems& problems);
 
+/// Rows per forward pass: a number (0: all rows of the process), or `auto`: as many as memory allows, measured when a
+/// run begins and kept for the rest of it.
+struct MicroBatchRows {
+  static constexpr int64_t kAuto = -1;
+  int64_t rows = 0;
+  [[nodiscard]] bool is_auto() const { return rows == kAuto; }
+  /// Rows per forward pass of a process with `process_rows` rows per step; auto, where nothing was measured, is all.
+  [[nodiscard]] int64_t of(int64_t process_rows) const { return rows > 0 ? rows : process_rows; }
+};
+bool parse_config_value(const ConfigNode& node, MicroBatchRows& value, std::string& expected);
+std::string config_value_yaml(const MicroBatchRows& value);
+
 /// The training loop.
 struct LoopConfig {
   int64_t steps = 1000000;
-  int64_t batch_rows = 512;      ///< Rows per step, over all processes.
-  int64_t micro_batch_rows = 0;  ///< Rows per forward pass; 0: all rows of the process. Gradients are accumulated.
-  bool recompute = false;        ///< Backward computes the blocks again: the same numbers, less memory, a third slower.
-  int64_t seed = 0;              ///< Of parameters, data order and stochastic depth.
-  double soft_target_bins = 0;   ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
-  int64_t log_every = 100;       ///< Steps between lines on the console and points in metrics.jsonl.
+  int64_t batch_rows = 512;         ///< Rows per step, over all processes.
+  MicroBatchRows micro_batch_rows = {};  ///< Rows per forward pass. Gradients are accumulated.
+  bool recompute = false;       ///< Backward computes the blocks again: the same numbers, less memory, a third slower.
+  int64_t seed = 0;             ///< Of parameters, data order and stochastic depth.
+  double soft_target_bins = 0;  ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
+  int64_t log_every = 100;      ///< Steps between lines on the console and points in metrics.jsonl.
   int64_t validate_every = 1000;  ///< Steps between validations; 0: only at the end.
   int64_t validation_rows = 64;
   int64_t checkpoint_every = 1000;  ///< Steps between checkpoints; one is always saved at the end and on a stop signal.
@@ -49,7 +61,9 @@ struct LoopConfig {
 };
 GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
             GATO_FIELD(batch_rows, "Rows per update, over all processes."),
-            GATO_FIELD(micro_batch_rows, "Rows per forward pass; 0: all rows of the process."),
+            GATO_FIELD(micro_batch_rows,
+                       "Rows per forward pass; 0: all rows of the process; auto: as many as memory allows, measured "
+                       "when a run begins."),
             GATO_FIELD(recompute,
                        "Whether backward computes the blocks again instead of keeping what is inside them: the same "
                        "numbers with much less memory, a third slower."),
