@@ -59,8 +59,8 @@ template <class... Parameters, class... Arguments>
 void launch(const Launch& shape, void (*kernel)(Parameters...), Arguments&&... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments), "as many arguments as the kernel has parameters");
 #if defined(GATO_CUDA_EMULATION)
-  cuda_emulation::launch(shape.name, shape.grid, shape.block, shape.shared_bytes, kernel,
-                         static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+  cuda_emulation::launch_kernel(shape.name, shape.grid, shape.block, shape.shared_bytes, kernel,
+                                static_cast<Parameters>(std::forward<Arguments>(arguments))...);
 #else
   constexpr size_t kSharedWithoutAsking = 48 * 1024;
   if (shape.shared_bytes > kSharedWithoutAsking) {

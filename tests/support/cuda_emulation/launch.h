@@ -20,7 +20,8 @@ struct KernelCall {
 void launch_grid(const char* name, dim3 grid, dim3 block, size_t shared_bytes, const KernelCall& call);
 
 template <class Kernel, class... Arguments>
-void launch(const char* name, dim3 grid, dim3 block, size_t shared_bytes, Kernel kernel, Arguments... arguments) {
+void launch_kernel(const char* name, dim3 grid, dim3 block, size_t shared_bytes, Kernel kernel,
+                   Arguments... arguments) {
   struct Closure {
     Kernel kernel;
     std::tuple<Arguments...> arguments;

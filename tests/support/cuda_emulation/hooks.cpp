@@ -1,0 +1,72 @@
+// Kernels are compiled with -fsanitize=thread, which puts a call before every memory access. In place of that
+// sanitizer's runtime, these are its callbacks: accesses go to the emulator. Compilers split wide accesses and merge
+// narrow ones as they like, so vectors go through the functions of kernels/cuda/ptx.h.
+#include "cuda_emulation/machine.h"
+
+namespace gato::cuda_emulation {
+namespace {
+
+void on_access(const void* pointer, int bytes, bool write, const void* return_address) {
+  Thread* thread = Block::in_kernel();
+  if (thread == nullptr) return;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
+  if (address - thread->stack < kStackBytes) return;
+  const Instruction instruction;
+  // The call's own address: the one behind it may belong to the next line.
+  thread->block->access(*thread, address, bytes, write, Site::at(static_cast<const char*>(return_address) - 1));
+}
+
+// A copy of a structure: in words where that is possible.
+void on_range(const void* pointer, size_t size, bool write, const void* return_address) {
+  uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
+  while (size > 0) {
+    const size_t step = address % 4 == 0 && size >= 4 ? 4 : address % 2 == 0 && size >= 2 ? 2 : 1;
+    on_access(reinterpret_cast<const void*>(address), static_cast<int>(step), write, return_address);
+    address += step;
+    size -= step;
+  }
+}
+
+}  // namespace
+}  // namespace gato::cuda_emulation
+
+#define GATO_CALLER __builtin_return_address(0)
+#define GATO_HOOK(name, bytes, write) \
+  void name(void* p) { gato::cuda_emulation::on_access(p, bytes, write, GATO_CALLER); }
+#define GATO_HOOK_BOTH(name, bytes)                                \
+  void name(void* p) {                                             \
+    gato::cuda_emulation::on_access(p, bytes, false, GATO_CALLER); \
+    gato::cuda_emulation::on_access(p, bytes, true, GATO_CALLER);  \
+  }
+#define GATO_HOOKS(bytes)                               \
+  GATO_HOOK(__tsan_read##bytes, bytes, false)           \
+  GATO_HOOK(__tsan_write##bytes, bytes, true)           \
+  GATO_HOOK(__tsan_unaligned_read##bytes, bytes, false) \
+  GATO_HOOK(__tsan_unaligned_write##bytes, bytes, true) \
+  GATO_HOOK(__tsan_volatile_read##bytes, bytes, false)  \
+  GATO_HOOK(__tsan_volatile_write##bytes, bytes, true)  \
+  GATO_HOOK_BOTH(__tsan_read_write##bytes, bytes)       \
+  GATO_HOOK_BOTH(__tsan_unaligned_read_write##bytes, bytes)
+
+extern "C" {
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_update(void**, void*) {}
+void __tsan_vptr_read(void**) {}
+GATO_HOOKS(1)
+GATO_HOOKS(2)
+GATO_HOOKS(4)
+GATO_HOOKS(8)
+GATO_HOOKS(16)
+void __tsan_read_range(void* p, size_t size) { gato::cuda_emulation::on_range(p, size, false, GATO_CALLER); }
+void __tsan_write_range(void* p, size_t size) { gato::cuda_emulation::on_range(p, size, true, GATO_CALLER); }
+
+// Atomics of the standard library in host code of kernel files (std::call_once, static variables, shared_ptr). Kernels
+// have none: theirs are atomicAdd and its kin.
+unsigned char __tsan_atomic8_load(const volatile unsigned char* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+unsigned __tsan_atomic32_load(const volatile unsigned* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+unsigned __tsan_atomic32_fetch_add(volatile unsigned* p, unsigned value, int) {
+  return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);
+}
+}
