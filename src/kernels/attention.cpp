@@ -2,14 +2,13 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
 #include <cmath>
-#include <vector>
 
 #include "gato/core/error.h"
 #include "gato/core/profile.h"
+#include "kernels/check_rotary.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/lanes.h"
@@ -20,26 +19,13 @@
 namespace gato::kernels {
 namespace {
 
-cpu::AttentionShape shape_of(int64_t rows, int64_t tokens, int64_t heads, int64_t head_dim, const RotaryTable& rotary) {
-  return {rows,
-          tokens,
-          heads,
-          head_dim,
+cpu::AttentionShape shape_of(const at::Tensor& qkv, const RotaryTable& rotary) {
+  return {qkv.size(0),
+          qkv.size(1),
+          qkv.size(3),
+          qkv.size(4),
           rotary.defined() ? rotary.cosine.const_data_ptr<float>() : nullptr,
           rotary.defined() ? rotary.sine.const_data_ptr<float>() : nullptr};
-}
-
-cpu::AttentionShape shape_of(const at::Tensor& qkv, const RotaryTable& rotary) {
-  return shape_of(qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4), rotary);
-}
-
-void check_rotary(const RotaryTable& rotary, int64_t head_dim, int64_t positions) {
-  if (!rotary.defined()) return;
-  GATO_CHECK(head_dim % 2 == 0, "rotary positions need an even head dimension, not ", head_dim);
-  check_tensor(rotary.cosine, "rotary.cosine", at::kFloat, {-1, head_dim / 2});
-  check_tensor(rotary.sine, "rotary.sine", at::kFloat, {rotary.cosine.size(0), head_dim / 2});
-  GATO_CHECK(rotary.cosine.size(0) >= positions, "the rotary table has ", rotary.cosine.size(0),
-             " positions, the longest sequence needs ", positions);
 }
 
 /// Checks that every row is cut into consecutive sequences; returns the length of the longest one.
@@ -110,6 +96,15 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
 
 }  // namespace
 
+void check_rotary(const RotaryTable& rotary, int64_t head_dim, int64_t positions) {
+  if (!rotary.defined()) return;
+  GATO_CHECK(head_dim % 2 == 0, "rotary positions need an even head dimension, not ", head_dim);
+  check_tensor(rotary.cosine, "rotary.cosine", at::kFloat, {-1, head_dim / 2});
+  check_tensor(rotary.sine, "rotary.sine", at::kFloat, {rotary.cosine.size(0), head_dim / 2});
+  GATO_CHECK(rotary.cosine.size(0) >= positions, "the rotary table has ", rotary.cosine.size(0),
+             " positions, the longest sequence needs ", positions);
+}
+
 RotaryTable make_rotary_table(int64_t positions, int64_t head_dim, double base) {
   GATO_CHECK(positions >= 0 && head_dim > 0 && head_dim % 2 == 0 && base > 1, "a rotary table of ", positions,
              " positions for head dimension ", head_dim, " and base ", base, " makes no sense");
@@ -134,58 +129,6 @@ at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_
   GATO_CHECK(qkv.size(4) > 0, "the head dimension must be positive");
   check_rotary(rotary, qkv.size(4), check_starts(sequence_start));
   return AttentionFunction::apply(qkv, sequence_start, rotary);
-}
-
-AttentionCache make_attention_cache(int64_t slots, int64_t max_tokens, int64_t heads, int64_t head_dim) {
-  GATO_CHECK(slots >= 0 && max_tokens > 0 && heads > 0 && head_dim > 0, "a cache of ", slots, " slots, ", max_tokens,
-             " tokens, ", heads, " heads of ", head_dim, " makes no sense");
-  int64_t capacity = cpu::round_up(max_tokens, cpu::kLanes);
-  if (capacity % 512 == 0) capacity += cpu::kLanes;  // rows of keys a power of two apart would share cache sets
-  return {at::zeros({slots, heads, head_dim, capacity}, at::kFloat),
-          at::zeros({slots, heads, capacity, cpu::round_up(head_dim, cpu::kLanes)}, at::kFloat), max_tokens};
-}
-
-at::Tensor cached_attention(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
-                            const RotaryTable& rotary) {
-  GATO_CHECK(!c10::GradMode::is_enabled() || !qkv.requires_grad(), "cached attention has no gradients");
-  const int64_t heads = cache.keys.size(1);
-  const int64_t head_dim = cache.keys.size(2);
-  check_activation(qkv, "qkv", {-1, 3, heads, head_dim});
-  std::vector<int64_t> first(runs.size());
-  int64_t tokens = 0;
-  int64_t longest = 0;
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const CacheRun& run = runs[i];
-    GATO_CHECK(run.slot >= 0 && run.slot < cache.keys.size(0) && run.position >= 0 && run.count > 0 &&
-                   run.position + run.count <= cache.max_tokens,
-               "run ", i, " of ", run.count, " tokens at position ", run.position, " of slot ", run.slot,
-               " does not fit a cache of ", cache.keys.size(0), " slots and ", cache.max_tokens, " tokens");
-    first[i] = tokens;
-    tokens += run.count;
-    longest = std::max(longest, run.position + run.count);
-  }
-  GATO_CHECK(tokens == qkv.size(0), "the runs have ", tokens, " tokens, qkv has ", qkv.size(0));
-  check_rotary(rotary, head_dim, longest);
-
-  const at::Tensor out = at::empty({tokens, heads, head_dim}, qkv.options());
-  const cpu::AttentionShape shape = shape_of(1, tokens, heads, head_dim, rotary);
-  const cpu::CacheView view{cache.keys.mutable_data_ptr<float>(), cache.values.mutable_data_ptr<float>(),
-                            cache.keys.size(3), cache.values.size(3)};
-  const int64_t width = heads * head_dim;
-  const auto num_runs = static_cast<int64_t>(runs.size());
-  with_type_of(qkv, [&]<class T>(T) {
-    const T* from = data<T>(qkv);
-    T* to = mutable_data<T>(out);
-    for_ranges(num_runs * heads, 2 * longest * head_dim, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const auto r = static_cast<size_t>(i / heads);
-        const CacheRun& run = runs[r];
-        cpu::attention_cached(shape, view, run.slot, i % heads, run.position, run.count, from + first[r] * 3 * width,
-                              to + first[r] * width);
-      }
-    });
-  });
-  return out;
 }
 
 }  // namespace gato::kernels

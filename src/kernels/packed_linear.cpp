@@ -111,6 +111,8 @@ void multiply(const at::Tensor& x, const PackedLinear& linear, const at::Tensor&
 
 PackedLinear pack_linear(const Parameter& weight, const Parameter& bias, WeightType type) {
   check_parameter(weight, "weight", {-1, -1});
+  GATO_CHECK(weight.value.is_cpu(), "linear maps are packed on the CPU, the weight is on ",
+             weight.value.device().str());
   PackedLinear packed;
   packed.type = type;
   packed.outputs = weight.value.size(0);
@@ -141,6 +143,7 @@ void packed_linear_into(const at::Tensor& x, const PackedLinear& linear, const a
   GATO_CHECK(linear.panels.defined(), "the linear map was not packed");
   check_tensor(x, "x", activation_type(linear.type), {-1, linear.inputs});
   check_activation(y, "y", {x.size(0), -1});
+  GATO_CHECK(x.is_cpu() && y.is_cpu(), "packed linear maps run on the CPU, x is on ", x.device().str());
   GATO_CHECK(y.scalar_type() == x.scalar_type() || y.scalar_type() == at::kFloat, "y must be of x's type or fp32, is ",
              c10::toString(y.scalar_type()));
   GATO_CHECK(first >= 0 && first + y.size(1) <= linear.outputs, "outputs [", first, ", ", first + y.size(1),
@@ -158,6 +161,12 @@ void packed_linear_into(const at::Tensor& x, const PackedLinear& linear, const a
     wide ? multiply<int8_t, cpu::Bf16, float>(x, linear, y, first)
          : multiply<int8_t, cpu::Bf16, cpu::Bf16>(x, linear, y, first);
   }
+}
+
+at::Tensor packed_linear(const at::Tensor& x, const PackedLinear& linear) {
+  const at::Tensor y = at::empty({x.size(0), linear.outputs}, x.options());
+  packed_linear_into(x, linear, y);
+  return y;
 }
 
 }  // namespace gato::kernels

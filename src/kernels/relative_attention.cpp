@@ -200,17 +200,6 @@ void check_biases(const RelativeBiases& biases, const at::Tensor& distance_keys,
   check_parameter(biases.position, "position bias", {heads, head_dim});
 }
 
-/// Stores the run's keys and values; `qkv` [n, 3, H, D] holds its tokens at [first, first + run.count).
-void store_run(const at::Tensor& qkv, int64_t first, const CacheRun& run, const AttentionCache& cache) {
-  const at::Tensor tokens = qkv.slice(0, first, first + run.count);
-  const int64_t end = run.position + run.count;
-  cache.keys.select(0, run.slot).slice(2, run.position, end).copy_(tokens.select(1, 1).permute({1, 2, 0}));
-  cache.values.select(0, run.slot)
-      .slice(1, run.position, end)
-      .slice(2, 0, qkv.size(3))
-      .copy_(tokens.select(1, 2).transpose(0, 1));
-}
-
 }  // namespace
 
 int64_t relative_scores_at_once(int64_t sequence_tokens, int64_t heads) {
@@ -244,47 +233,6 @@ at::Tensor relative_attention(const at::Tensor& qkv, const at::Tensor& sequence_
   check_biases(biases, distance_keys, qkv.size(3), qkv.size(4));
   return RelativeAttentionFunction::apply(qkv, distance_keys, graph_anchor({&biases.content, &biases.position}),
                                           sequence_start, biases);
-}
-
-at::Tensor cached_relative_attention(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
-                                     const at::Tensor& distance_keys, const RelativeBiases& biases) {
-  GATO_CHECK(!c10::GradMode::is_enabled() || !qkv.requires_grad(), "cached attention has no gradients");
-  const c10::AutoGradMode no_gradients(false);
-  const int64_t heads = cache.keys.size(1), head_dim = cache.keys.size(2);
-  check_tensor(qkv, "qkv", at::kFloat, {-1, 3, heads, head_dim});
-  check_biases(biases, distance_keys, heads, head_dim);
-  int64_t tokens = 0;
-  for (const CacheRun& run : runs) {
-    const int64_t end = run.position + run.count;
-    GATO_CHECK(run.slot >= 0 && run.slot < cache.keys.size(0) && run.position >= 0 && run.count > 0 &&
-                   end <= std::min(cache.max_tokens, distance_keys.size(0)),
-               "a run of ", run.count, " tokens at position ", run.position, " of slot ", run.slot,
-               " does not fit a cache of ", cache.keys.size(0), " slots and ", cache.max_tokens, " tokens with ",
-               distance_keys.size(0), " distances");
-    tokens += run.count;
-  }
-  GATO_CHECK(tokens == qkv.size(0), "the runs have ", tokens, " tokens, qkv has ", qkv.size(0));
-
-  const at::Tensor out = at::empty({tokens, heads, head_dim}, qkv.options());
-  const at::Tensor content = biases.content.value.unsqueeze(1), position = biases.position.value.unsqueeze(1);
-  int64_t first = 0;
-  for (const CacheRun& run : runs) {
-    store_run(qkv, first, run, cache);
-    const at::Tensor keys = cache.keys.select(0, run.slot), values = cache.values.select(0, run.slot);
-    for (const Block& block : cut_queries(run.position, run.position + run.count, heads)) {
-      const int64_t begin = first + block.first - run.position, end = first + block.last - run.position;
-      const BlockInput in{block,
-                          qkv.slice(0, begin, end).select(1, 0).transpose(0, 1),
-                          keys.slice(2, 0, block.last),
-                          nearest(distance_keys, block.last),
-                          content,
-                          position};
-      const at::Tensor value = values.slice(1, 0, block.last).slice(2, 0, head_dim);
-      out.slice(0, begin, end).transpose(0, 1).copy_(at::bmm(score(in).weights, value));
-    }
-    first += run.count;
-  }
-  return out;
 }
 
 }  // namespace gato::kernels

@@ -1,12 +1,15 @@
 #include "gato/model/decoder.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
-#include <cstring>
+#include <tuple>
 
 #include "gato/core/error.h"
+#include "gato/kernels/geglu.h"
+#include "gato/kernels/layer_norm.h"
 #include "gato/kernels/patch_embedder.h"
 
 namespace gato::model {
@@ -71,18 +74,28 @@ FlatInput flatten(std::span<const DecoderInput> inputs) {
 
 }  // namespace
 
-Decoder::Decoder(const Model& model, int64_t slots, int64_t max_tokens) : model_(&model), max_tokens_(max_tokens) {
+Decoder::Decoder(std::shared_ptr<const ActingWeights> weights, int64_t slots, int64_t max_tokens,
+                 std::optional<at::ScalarType> cache_type)
+    : weights_(std::move(weights)), max_tokens_(max_tokens) {
   GATO_CHECK(slots > 0 && max_tokens > 0, "a decoder needs slots and tokens, got ", slots, " and ", max_tokens);
   lengths_.assign(static_cast<size_t>(slots), 0);
+  const Model& model = weights_->model();
   const ModelConfig& config = model.config();
-  for (int64_t layer = 0; layer < config.layers; ++layer) {
-    caches_.push_back(kernels::make_attention_cache(slots, max_tokens, config.heads, config.head_dim));
-  }
-  rotary_ = model.rotary(max_tokens);
-  if (!model.relative()) return;
+  const at::ScalarType type = cache_type.value_or(kernels::activation_type(weights_->type()));
+  GATO_CHECK(type == at::kFloat || weights_->type() != kernels::WeightType::kFp32,
+             "fp32 weights go with an fp32 cache");
   const c10::AutoGradMode no_gradients(false);
+  rotary_ = model.rotary(max_tokens);
+  const at::Tensor distances = model.relative() ? kernels::make_distance_table(max_tokens, config.width) : at::Tensor();
   for (int64_t layer = 0; layer < config.layers; ++layer) {
-    distance_keys_.push_back(model.distance_keys(layer, max_tokens));
+    caches_.push_back(kernels::make_attention_cache(slots, max_tokens, config.heads, config.head_dim, type));
+    if (!model.relative()) continue;
+    // In fp32 whatever the type of the weights: few numbers, and shared by all tokens.
+    const kernels::PackedLinear map =
+        kernels::pack_linear(weights_->block(layer).distance, {}, kernels::WeightType::kFp32);
+    const at::Tensor keys = kernels::packed_linear(distances, map);
+    distances_.push_back(kernels::make_cached_distances(keys.view({max_tokens, config.heads, config.head_dim}),
+                                                        weights_->relative_biases()));
   }
 }
 
@@ -97,7 +110,8 @@ void Decoder::truncate(int64_t slot, int64_t length) {
   lengths_[static_cast<size_t>(slot)] = length;
 }
 
-at::Tensor Decoder::append(std::span<const int64_t> slots, std::span<const DecoderInput> inputs) {
+std::vector<kernels::CacheRun> Decoder::plan(std::span<const int64_t> slots,
+                                             std::span<const DecoderInput> inputs) const {
   GATO_CHECK(!slots.empty() && slots.size() == inputs.size(), slots.size(), " slots and ", inputs.size(), " inputs");
   std::vector<kernels::CacheRun> runs;
   std::vector<bool> used(lengths_.size(), false);
@@ -111,30 +125,55 @@ at::Tensor Decoder::append(std::span<const int64_t> slots, std::span<const Decod
     used[static_cast<size_t>(slots[i])] = true;
     runs.push_back({slots[i], held, count});
   }
+  return runs;
+}
 
+at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, std::span<const kernels::CacheRun> runs) const {
+  const ModelConfig& config = weights_->model().config();
+  const auto l = static_cast<size_t>(layer);
+  const at::Tensor split = qkv.view({-1, 3, config.heads, config.head_dim});
+  const at::Tensor mixed = distances_.empty()
+                               ? kernels::cached_attention(split, runs, caches_[l], rotary_)
+                               : kernels::cached_relative_attention(split, runs, caches_[l], distances_[l]);
+  return mixed.view({-1, config.heads * config.head_dim});
+}
+
+at::Tensor Decoder::run_blocks(at::Tensor x, std::span<const kernels::CacheRun> runs, const at::Tensor& kept) const {
+  const int64_t layers = weights_->model().config().layers;
+  at::Tensor delta, y;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const ActingWeights::Block& b = weights_->block(layer);
+    if (layer == 0) {
+      y = kernels::layer_norm(x, b.attention_gain, b.attention_offset, kernels::activation_type(weights_->type()));
+    } else {
+      std::tie(x, y) = kernels::residual_layer_norm(x, delta, {}, b.attention_gain, b.attention_offset);
+    }
+    at::Tensor attended = attend(layer, kernels::packed_linear(y, b.qkv), runs);
+    if (layer + 1 == layers && kept.numel() < x.size(0)) {
+      attended = attended.index_select(0, kept);
+      x = x.index_select(0, kept);
+    }
+    std::tie(x, y) =
+        kernels::residual_layer_norm(x, kernels::packed_linear(attended, b.out), {}, b.feed_gain, b.feed_offset);
+    delta = kernels::packed_linear(kernels::geglu(kernels::packed_linear(y, b.up)), b.down);
+  }
+  return kernels::residual_layer_norm(x, delta, {}, weights_->final_gain(), weights_->final_offset()).second;
+}
+
+at::Tensor Decoder::append(std::span<const int64_t> slots, std::span<const DecoderInput> inputs) {
+  const std::vector<kernels::CacheRun> runs = plan(slots, inputs);
   const c10::AutoGradMode no_gradients(false);
   const FlatInput flat = flatten(inputs);
-  const ModelConfig& config = model_->config();
-  Model::BlockHooks hooks;
-  hooks.attend = [&](int64_t layer, const at::Tensor& qkv) {
-    const auto l = static_cast<size_t>(layer);
-    const at::Tensor split = qkv.view({-1, 3, config.heads, config.head_dim});
-    const at::Tensor mixed = model_->relative()
-                                 ? kernels::cached_relative_attention(split.to(at::kFloat), runs, caches_[l],
-                                                                      distance_keys_[l], model_->biases_)
-                                       .to(qkv.scalar_type())
-                                 : kernels::cached_attention(split, runs, caches_[l], rotary_);
-    return mixed.view({-1, config.heads * config.head_dim});
-  };
-  hooks.scale = [](int64_t, int64_t) { return at::Tensor(); };
-  hooks.kept = flat.last;
-  const at::Tensor hidden = model_->run_blocks(model_->embed(flat.embedding, flat.patches), hooks);
+  const at::Tensor hidden = run_blocks(weights_->model().embed(flat.embedding, flat.patches), runs, flat.last);
   for (const kernels::CacheRun& run : runs) lengths_[static_cast<size_t>(run.slot)] += run.count;
   return hidden;
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden, int64_t first_id, int64_t num_ids) const {
-  return model_->logits(hidden, first_id, num_ids);
+  GATO_CHECK(num_ids >= 0, "a negative number of ids: ", num_ids);
+  const at::Tensor out = at::empty({hidden.size(0), num_ids}, at::kFloat);
+  kernels::packed_linear_into(hidden, weights_->head(), out, first_id);
+  return out;
 }
 
 }  // namespace gato::model

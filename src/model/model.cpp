@@ -42,22 +42,24 @@ at::Tensor flat_indices(const at::Tensor& x, const char* name, const at::Tensor&
   return x.view({-1});
 }
 
-/// One factor per row for a residual branch: 0 where it is skipped, else 1 / keep probability (Huang et al. 2016, "Deep
-/// Networks with Stochastic Depth", scaled in training so that evaluation needs nothing). Undefined: nothing is
-/// skipped.
-at::Tensor branch_factors(const ForwardOptions& options, double probability, int64_t layer, int64_t branch,
-                          int64_t rows) {
+/// Factors [2 x layers, B] of the residual branches, one row per branch in the order of the model: 0 where a row skips
+/// the branch, else 1 / keep probability (Huang et al. 2016, "Deep Networks with Stochastic Depth", scaled in training
+/// so that evaluation needs nothing). Undefined: nothing is skipped. In one tensor, so that one copy takes them to a
+/// GPU.
+at::Tensor branch_factors(const ForwardOptions& options, const ModelConfig& config, int64_t rows, at::Device device) {
+  const double probability = config.stochastic_depth;
   if (!options.training || probability <= 0) return {};
   static const uint64_t kPurpose = hash_name("stochastic depth");
-  const at::Tensor factors = at::empty({rows}, at::kFloat);
+  const at::Tensor factors = at::empty({2 * config.layers, rows}, at::kFloat);
   auto* factor = factors.mutable_data_ptr<float>();
-  for (int64_t row = 0; row < rows; ++row) {
-    Rng rng(mix_seed(options.seed,
-                     {kPurpose, static_cast<uint64_t>(options.step), static_cast<uint64_t>(2 * layer + branch),
-                      static_cast<uint64_t>(options.first_row + row)}));
-    factor[row] = rng.uniform() < probability ? 0.0f : static_cast<float>(1 / (1 - probability));
+  for (int64_t branch = 0; branch < 2 * config.layers; ++branch) {
+    for (int64_t row = 0; row < rows; ++row) {
+      Rng rng(mix_seed(options.seed, {kPurpose, static_cast<uint64_t>(options.step), static_cast<uint64_t>(branch),
+                                      static_cast<uint64_t>(options.first_row + row)}));
+      *factor++ = rng.uniform() < probability ? 0.0f : static_cast<float>(1 / (1 - probability));
+    }
   }
-  return factors;
+  return factors.to(device);
 }
 
 /// Dropout of a residual branch's output: appendix E of the paper names the rate alone (gato_spec 5.3), not the places.
@@ -74,11 +76,14 @@ at::Tensor drop_branch(const ForwardOptions& options, double probability, int64_
 /// Tables of positions asked for so far; shared by all callers of a const model.
 class Model::PositionCache {
  public:
+  explicit PositionCache(at::Device device) : device_(device) {}
+
   /// The longest one so far.
   kernels::RotaryTable rotary(int64_t positions, int64_t head_dim, double base) {
     const std::lock_guard lock(mutex_);
     if (!rotary_.defined() || rotary_.cosine.size(0) < positions) {
       rotary_ = kernels::make_rotary_table(positions, head_dim, base);
+      rotary_ = {rotary_.cosine.to(device_), rotary_.sine.to(device_)};
     }
     return rotary_;
   }
@@ -87,23 +92,24 @@ class Model::PositionCache {
   at::Tensor distances(int64_t positions, int64_t width) {
     const std::lock_guard lock(mutex_);
     if (!distances_.defined() || distances_.size(0) < positions) {
-      distances_ = kernels::make_distance_table(positions, width);
+      distances_ = kernels::make_distance_table(positions, width).to(device_);
     }
     return distances_.slice(0, distances_.size(0) - positions);
   }
 
  private:
+  const at::Device device_;
   std::mutex mutex_;
   kernels::RotaryTable rotary_;
   at::Tensor distances_;
 };
 
-Model::Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose)
-    : config_(config), shape_(shape), positions_(std::make_unique<PositionCache>()) {
+Model::Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose, at::Device device)
+    : config_(config), shape_(shape), positions_(std::make_unique<PositionCache>(device)) {
   check_config(config);
   check_shape(shape);
   store_ = std::make_unique<ParameterStore>(declare_parameters(config, shape), purpose == Purpose::kTraining,
-                                            config.precision == Precision::kBf16);
+                                            config.precision == Precision::kBf16, device);
   initialise_parameters(config, shape, seed, *store_);
   store_->values_changed();
   bind_parameters();
@@ -173,12 +179,7 @@ std::pair<at::Tensor, at::Tensor> Model::run_block(int64_t layer, at::Tensor x, 
     std::tie(x, y) = kernels::residual_layer_norm(x, delta, hooks.scale(layer - 1, kFeedBranch), b.attention_gain,
                                                   b.attention_offset);
   }
-  at::Tensor attended = hooks.attend(layer, kernels::linear(y, b.qkv, b.qkv_bias));
-  if (layer + 1 == config_.layers && hooks.kept.defined()) {
-    attended = attended.index_select(0, hooks.kept);
-    x = x.index_select(0, hooks.kept);
-  }
-  delta = kernels::linear(attended, b.out, b.out_bias);
+  delta = kernels::linear(hooks.attend(layer, kernels::linear(y, b.qkv, b.qkv_bias)), b.out, b.out_bias);
   if (hooks.drop) delta = hooks.drop(layer, kAttentionBranch, delta);
   std::tie(x, y) =
       kernels::residual_layer_norm(x, delta, hooks.scale(layer, kAttentionBranch), b.feed_gain, b.feed_offset);
@@ -231,8 +232,8 @@ at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options
       return drop_branch(options, config_.dropout, layer, branch, tokens, delta.to(at::kFloat)).to(delta.scalar_type());
     };
   }
-  hooks.scale = [this, options, rows](int64_t layer, int64_t branch) {
-    return branch_factors(options, config_.stochastic_depth, layer, branch, rows);
+  hooks.scale = [factors = branch_factors(options, config_, rows, input.ids.device())](int64_t layer, int64_t branch) {
+    return factors.defined() ? factors.select(0, 2 * layer + branch) : at::Tensor();
   };
   return run_blocks(embed(embedding, input.patches), hooks);
 }
@@ -255,7 +256,7 @@ at::Tensor Model::logits(const at::Tensor& hidden, int64_t first_id, int64_t num
   GATO_CHECK(hidden.dim() == 2 && hidden.size(1) == config_.width, "hidden states must be [n, ", config_.width, "]");
   GATO_CHECK(first_id >= 0 && num_ids >= 0 && first_id + num_ids <= shape_.vocabulary_size, "ids [", first_id, ", ",
              first_id + num_ids, ") lie outside a vocabulary of ", shape_.vocabulary_size);
-  const at::Tensor out = at::empty({hidden.size(0), num_ids}, at::kFloat);
+  const at::Tensor out = at::empty({hidden.size(0), num_ids}, head_.value.options());
   kernels::matmul_into(hidden.detach().to(at::kFloat), head_.value.slice(0, first_id, first_id + num_ids).t(), out, 0);
   return out;
 }

@@ -133,50 +133,5 @@ TEST(AttentionTest, RefusesWrongArguments) {
   }
 }
 
-class CachedAttentionTest : public ::testing::TestWithParam<int64_t> {};
-
-TEST_P(CachedAttentionTest, MatchesWholeSequences) {
-  // Slots of different lengths, fed in pieces of at most GetParam() tokens, some slots twice as fast.
-  const int64_t piece = GetParam(), slots = 3, length = 40, heads = 2, head_dim = 12;
-  const RotaryTable rotary = make_rotary_table(length, head_dim, 10000);
-  const at::Tensor qkv = random_normal({slots, length, 3, heads, head_dim}, 1);
-  const at::Tensor expected = document_attention(qkv, at::zeros({slots, length}, at::kInt), rotary);
-  const AttentionCache cache = make_attention_cache(slots, length, heads, head_dim);
-  std::vector<int64_t> done(3, 0);
-  while (done[0] < length || done[1] < length || done[2] < length) {
-    std::vector<CacheRun> runs;
-    std::vector<at::Tensor> parts;
-    for (int64_t slot = slots - 1; slot >= 0; --slot) {
-      auto& at = done[static_cast<size_t>(slot)];
-      const int64_t count = std::min(length - at, slot == 1 ? 2 * piece : piece);
-      if (count == 0) continue;
-      runs.push_back({slot, at, count});
-      parts.push_back(qkv[slot].slice(0, at, at + count));
-      at += count;
-    }
-    const at::Tensor out = cached_attention(at::cat(parts).contiguous(), runs, cache, rotary);
-    int64_t first = 0;
-    for (const CacheRun& run : runs) {
-      EXPECT_TRUE(all_close(out.slice(0, first, first + run.count),
-                            expected[run.slot].slice(0, run.position, run.position + run.count),
-                            tolerance_of(at::kFloat)));
-      first += run.count;
-    }
-  }
-}
-INSTANTIATE_TEST_SUITE_P(Pieces, CachedAttentionTest, ::testing::Values(1, 3, 4, 7, 40));
-
-TEST(CachedAttentionTest, RefusesRunsThatDoNotFit) {
-  const AttentionCache cache = make_attention_cache(2, 10, 1, 4);
-  const at::Tensor qkv = random_normal({3, 3, 1, 4}, 1);
-  const auto call = [&](CacheRun run) { (void)cached_attention(qkv, std::vector<CacheRun>{run}, cache); };
-  EXPECT_NO_THROW(call({1, 7, 3}));
-  EXPECT_THROW(call({1, 8, 3}), ContractError);
-  EXPECT_THROW(call({2, 0, 3}), ContractError);
-  EXPECT_THROW(call({-1, 0, 3}), ContractError);
-  EXPECT_THROW(call({0, -1, 3}), ContractError);
-  EXPECT_THROW(call({0, 0, 2}), ContractError);
-}
-
 }  // namespace
 }  // namespace gato::kernels

@@ -7,6 +7,7 @@
 
 #include "gato/core/error.h"
 #include "gato/kernels/attention.h"
+#include "gato/kernels/cached_attention.h"
 #include "gato/kernels/cross_entropy.h"
 #include "gato/kernels/geglu.h"
 #include "gato/kernels/layer_norm.h"

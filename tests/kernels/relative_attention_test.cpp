@@ -123,32 +123,6 @@ TEST(RelativeAttentionTest, NothingCrossesSequences) {
   }
 }
 
-TEST(RelativeAttentionTest, CachedEqualsWhole) {
-  const int64_t tokens = 150;
-  const Problem p = make_problem({3, tokens, 2, 12, tokens, tokens});
-  const at::Tensor starts = at::zeros({3, tokens}, at::kInt);
-  const at::Tensor whole = relative_attention(p.qkv, starts, p.distances, p.biases);
-  const AttentionCache cache = make_attention_cache(3, tokens, 2, 12);
-  std::vector<int64_t> held(3, 0);
-  Rng rng(5);
-  while (std::any_of(held.begin(), held.end(), [&](int64_t n) { return n < tokens; })) {
-    std::vector<CacheRun> runs;
-    std::vector<at::Tensor> parts, expected;
-    for (int64_t slot = 2; slot >= 0; --slot) {
-      int64_t& position = held[static_cast<size_t>(slot)];
-      const int64_t count = std::min(tokens - position, rng.below(slot == 1 ? 140 : 30));
-      if (count == 0) continue;
-      runs.push_back({slot, position, count});
-      parts.push_back(p.qkv[slot].slice(0, position, position + count));
-      expected.push_back(whole[slot].slice(0, position, position + count));
-      position += count;
-    }
-    if (runs.empty()) continue;
-    const at::Tensor y = cached_relative_attention(at::cat(parts), runs, cache, p.distances, p.biases);
-    EXPECT_TRUE(all_close(y, at::cat(expected), tolerance_of(at::kFloat).times(4)));
-  }
-}
-
 TEST(RelativeAttentionTest, LargeScoresStayFinite) {
   Problem p = make_problem({1, 40, 1, 16, 40, 40});
   const at::Tensor x = leaf(p.qkv * 100);
@@ -176,9 +150,6 @@ TEST(RelativeAttentionTest, RefusesWrongInput) {
   EXPECT_THROW((void)relative_attention(p.qkv, at::ones({1, 20}, at::kInt), p.distances, p.biases), ContractError);
   EXPECT_THROW((void)relative_attention(p.qkv, one, p.distances, {p.biases.content, {at::zeros({2, 7}), {}}}),
                ContractError);
-  const AttentionCache cache = make_attention_cache(1, 30, 2, 8);
-  const std::vector<CacheRun> beyond{{0, 1, 20}};  // 21 tokens, 20 distances
-  EXPECT_THROW((void)cached_relative_attention(p.qkv[0], beyond, cache, p.distances, p.biases), ContractError);
 }
 
 }  // namespace

@@ -1,6 +1,10 @@
 #include "gato/model/decoder.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
 
 #include "gato/core/error.h"
 #include "model/small_model.h"
@@ -26,7 +30,26 @@ struct Tokens {
             std::span(patches).subspan(first * 768, count * 768), std::span(rows).subspan(first, count),
             std::span(columns).subspan(first, count)};
   }
+
+  /// Tokens [begin, end) as a sequence of its own.
+  [[nodiscard]] Tokens cut(size_t begin, size_t end) const {
+    const DecoderInput of = part(begin, end);
+    return {{of.ids.begin(), of.ids.end()},
+            {of.local_positions.begin(), of.local_positions.end()},
+            {of.patches.begin(), of.patches.end()},
+            {of.patch_rows.begin(), of.patch_rows.end()},
+            {of.patch_columns.begin(), of.patch_columns.end()}};
+  }
 };
+
+/// The same length with ids in place of patches, whose convolutions round otherwise in batches of other sizes.
+Tokens without_patches(Tokens t) {
+  for (int32_t& id : t.ids) id = std::max(id, 0);
+  t.patches.clear();
+  t.rows.clear();
+  t.columns.clear();
+  return t;
+}
 
 Tokens make_tokens(int64_t length, uint64_t seed) {
   Tokens t;
@@ -119,7 +142,120 @@ TEST_P(DecoderTest, LogitsAreTheModels) {
   const Tokens t = make_tokens(4, 1);
   const at::Tensor hidden = decoder.append(std::vector<int64_t>{0}, std::vector<DecoderInput>{t.part(0, 4)});
   EXPECT_FALSE(hidden.requires_grad());
-  EXPECT_TRUE(same_bits(decoder.logits(hidden, 40, 32), model_->logits(hidden, 40, 32)));
+  EXPECT_TRUE(all_close(decoder.logits(hidden, 40, 32), model_->logits(hidden, 40, 32), kSame));
+  EXPECT_TRUE(same_bits(decoder.logits(hidden, 41, 7), decoder.logits(hidden, 40, 32).slice(1, 1, 8).contiguous()));
+}
+
+/// Hidden states [slots, C] behind the last tokens of sequences, one per slot, fed in calls of count() tokens per slot.
+at::Tensor fed(Decoder& decoder, const std::vector<Tokens>& sequences, const std::function<size_t()>& count) {
+  std::vector<at::Tensor> last(sequences.size());
+  for (size_t unfinished = sequences.size(); unfinished > 0;) {
+    std::vector<int64_t> slots;
+    std::vector<DecoderInput> inputs;
+    for (size_t s = 0; s < sequences.size(); ++s) {
+      const auto held = static_cast<size_t>(decoder.length(static_cast<int64_t>(s)));
+      const size_t n = std::min(sequences[s].ids.size() - held, count());
+      if (n == 0) continue;
+      slots.push_back(static_cast<int64_t>(s));
+      inputs.push_back(sequences[s].part(held, held + n));
+    }
+    if (slots.empty()) continue;
+    const at::Tensor hidden = decoder.append(slots, inputs);
+    for (size_t i = 0; i < slots.size(); ++i) {
+      const auto s = static_cast<size_t>(slots[i]);
+      if (decoder.length(slots[i]) < static_cast<int64_t>(sequences[s].ids.size())) continue;
+      last[s] = hidden[static_cast<int64_t>(i)];
+      --unfinished;
+    }
+  }
+  return at::stack(last);
+}
+
+constexpr kernels::WeightType kWeightTypes[] = {kernels::WeightType::kFp32, kernels::WeightType::kBf16,
+                                                kernels::WeightType::kInt8};
+
+TEST_P(DecoderTest, BitsDoNotDependOnCallsOtherSlotsOrThreads) {
+  std::vector<Tokens> sequences{make_tokens(70, 1), make_tokens(7, 2), make_tokens(33, 3)};
+  for (Tokens& t : sequences) t = without_patches(t);
+  const int threads = at::get_num_threads();
+  for (const kernels::WeightType type : kWeightTypes) {
+    const auto weights = std::make_shared<const ActingWeights>(*model_, type);
+    Decoder together(weights, 3, 70);
+    Rng rng(9);
+    const at::Tensor all = fed(together, sequences, [&] { return static_cast<size_t>(rng.below(30)); });
+    at::set_num_threads(3);
+    for (size_t s = 0; s < sequences.size(); ++s) {
+      Decoder alone(weights, 1, 70);
+      EXPECT_TRUE(same_bits(fed(alone, {sequences[s]}, [] { return size_t{1}; })[0], all[static_cast<int64_t>(s)]));
+    }
+    at::set_num_threads(threads);
+  }
+}
+
+TEST_P(DecoderTest, NarrowWeightsStayCloseToTheModel) {
+  const std::vector<Tokens> sequences{make_tokens(40, 1), make_tokens(21, 2)};
+  const at::Tensor exact = at::stack({whole(*model_, sequences[0])[39], whole(*model_, sequences[1])[20]});
+  at::Tensor before = exact;
+  for (const kernels::WeightType type : kWeightTypes) {
+    Decoder decoder(std::make_shared<const ActingWeights>(*model_, type), 2, 40);
+    const at::Tensor hidden = fed(decoder, sequences, [] { return size_t{9}; }).to(at::kFloat);
+    // Behind the final norm: numbers around 1.
+    const double most = type == kernels::WeightType::kFp32 ? 2e-5 : type == kernels::WeightType::kBf16 ? 0.06 : 0.15;
+    EXPECT_TRUE(all_close(hidden, exact, {most, 0}));
+    EXPECT_FALSE(same_bits(hidden, before));  // the weights asked for are those in use
+    before = hidden;
+  }
+}
+
+TEST_P(DecoderTest, DroppingTheOldestTokensEqualsARowWithoutThem) {
+  // What a policy does when its window is full: the newer half is computed anew, from position 0 on.
+  const Tokens t = make_tokens(60, 5);
+  Decoder decoder(*model_, 2, 32);
+  const std::vector<int64_t> slots{0, 1};
+  const Tokens other = make_tokens(32, 6);
+  const at::Tensor expected_other = whole(*model_, other);
+  Tokens window;
+  size_t first = 0, held = 0;
+  for (size_t end = 4; end <= 60; end += 4) {
+    if (held + 4 > 32) {
+      decoder.reset(0);
+      first = end - 4 - 16;
+      held = 0;
+    }
+    const size_t begin = held == 0 ? first : end - 4;
+    const at::Tensor hidden = decoder.append(std::span(slots).first(1), std::vector<DecoderInput>{t.part(begin, end)});
+    held += end - begin;
+    EXPECT_TRUE(all_close(hidden[0], whole(*model_, t.cut(first, end))[static_cast<int64_t>(end - first) - 1], kSame));
+    if (end % 8 == 0 && decoder.length(1) < 32) {  // a neighbour that goes on
+      const auto at = static_cast<size_t>(decoder.length(1));
+      const at::Tensor beside =
+          decoder.append(std::span(slots).last(1), std::vector<DecoderInput>{other.part(at, at + 4)});
+      EXPECT_TRUE(all_close(beside[0], expected_other[static_cast<int64_t>(at) + 3], kSame));
+    }
+  }
+  EXPECT_GT(first, 16U);  // more than once
+}
+
+TEST_P(DecoderTest, CacheMayBeWiderThanActivations) {
+  const std::vector<Tokens> sequences{make_tokens(40, 1)};
+  const auto weights = std::make_shared<const ActingWeights>(*model_, kernels::WeightType::kBf16);
+  Decoder narrow(weights, 1, 40), wide(weights, 1, 40, at::kFloat);
+  const auto count = [] { return size_t{9}; };
+  EXPECT_TRUE(all_close(fed(narrow, sequences, count), fed(wide, sequences, count), {0.06, 0}));
+  EXPECT_THROW(Decoder(std::make_shared<const ActingWeights>(*model_), 1, 40, at::kBFloat16), ContractError);
+}
+
+TEST_P(DecoderTest, WeightsAreCopiesOfTheSizeAsked) {
+  const auto bytes = [&](kernels::WeightType type) { return ActingWeights(*model_, type).bytes(); };
+  EXPECT_LT(bytes(kernels::WeightType::kBf16), bytes(kernels::WeightType::kFp32));
+  EXPECT_LT(bytes(kernels::WeightType::kInt8), bytes(kernels::WeightType::kBf16));
+  Decoder decoder(*model_, 1, 10);
+  const Tokens t = without_patches(make_tokens(4, 1));
+  const at::Tensor before = decoder.append(std::vector<int64_t>{0}, std::vector<DecoderInput>{t.part(0, 4)}).clone();
+  at::Tensor map = model_->store().parameter("blocks.0.attention.qkv.weight").value;
+  map.mul_(2);
+  decoder.reset(0);
+  EXPECT_TRUE(same_bits(decoder.append(std::vector<int64_t>{0}, std::vector<DecoderInput>{t.part(0, 4)}), before));
 }
 
 INSTANTIATE_TEST_SUITE_P(Positions, DecoderTest,

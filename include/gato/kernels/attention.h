@@ -1,6 +1,5 @@
 #pragma once
 #include <cstdint>
-#include <span>
 
 #include "gato/kernels/parameter.h"
 
@@ -25,24 +24,5 @@ struct RotaryTable {
 /// that are no partition of the row into consecutive sequences.
 [[nodiscard]] at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_start,
                                             const RotaryTable& rotary = {});
-
-/// Keys and values of a number of slots, one layer's. Made by make_attention_cache.
-struct AttentionCache {
-  at::Tensor keys;    ///< [slots, H, D, capacity], rotated; capacity is max_tokens with padding.
-  at::Tensor values;  ///< [slots, H, capacity, D with padding].
-  int64_t max_tokens = 0;
-};
-[[nodiscard]] AttentionCache make_attention_cache(int64_t slots, int64_t max_tokens, int64_t heads, int64_t head_dim);
-
-/// Consecutive new tokens of one slot, the first of which is number `position` of the slot.
-struct CacheRun {
-  int64_t slot = 0, position = 0, count = 0;
-};
-
-/// Attention of new tokens over what their slots hold. `qkv` [n, 3, H, D], fp32 or bf16, are the tokens of the runs,
-/// one after the other; each slot at most once. Stores the new keys and values, then lets every token attend to [0, its
-/// position] of its slot. Returns [n, H, D] of qkv's type. No gradients.
-[[nodiscard]] at::Tensor cached_attention(const at::Tensor& qkv, std::span<const CacheRun> runs,
-                                          const AttentionCache& cache, const RotaryTable& rotary = {});
 
 }  // namespace gato::kernels

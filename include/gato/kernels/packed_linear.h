@@ -39,4 +39,7 @@ struct PackedLinear {
 /// however many threads compute. No gradients. Throws ContractError for shapes and types that do not fit.
 void packed_linear_into(const at::Tensor& x, const PackedLinear& linear, const at::Tensor& y, int64_t first = 0);
 
+/// All outputs, of x's type.
+[[nodiscard]] at::Tensor packed_linear(const at::Tensor& x, const PackedLinear& linear);
+
 }  // namespace gato::kernels

@@ -1,8 +1,6 @@
 #pragma once
 #include <cstdint>
-#include <span>
 
-#include "gato/kernels/attention.h"
 #include "gato/kernels/parameter.h"
 
 namespace gato::kernels {
@@ -29,11 +27,5 @@ struct RelativeBiases {
 /// Floats of the largest matrix of scores that relative_attention holds for a sequence, all heads together; backward
 /// holds four of them.
 [[nodiscard]] int64_t relative_scores_at_once(int64_t sequence_tokens, int64_t heads);
-
-/// cached_attention with the scores of relative_attention. `distance_keys` must have at least as many rows as any slot
-/// holds tokens behind the call.
-[[nodiscard]] at::Tensor cached_relative_attention(const at::Tensor& qkv, std::span<const CacheRun> runs,
-                                                   const AttentionCache& cache, const at::Tensor& distance_keys,
-                                                   const RelativeBiases& biases);
 
 }  // namespace gato::kernels

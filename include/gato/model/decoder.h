@@ -1,9 +1,12 @@
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
-#include "gato/model/model.h"
+#include "gato/kernels/cached_attention.h"
+#include "gato/model/acting_weights.h"
 
 namespace gato::model {
 
@@ -17,13 +20,19 @@ struct DecoderInput {
 };
 
 /// Acting with a model: many slots, each one growing sequence whose keys and values are kept, so that a token is
-/// computed once. Gives what Model::forward gives on the whole sequence, up to rounding. The model must outlive it and
-/// keep its weights; any number of decoders may share one. One thread.
+/// computed once. Gives what Model::forward gives on the whole sequence, up to the rounding of the weights' type. What
+/// a slot gives is the same bits however its tokens are cut into calls, whatever other slots hold, and however many
+/// threads compute; only image patches round otherwise in batches of other sizes. One thread.
 class Decoder {
  public:
-  /// `max_tokens`: longest sequence of a slot. Memory: 8 x layers x heads x head_dim bytes per slot and token, and half
-  /// of that once per token with relative positions.
-  Decoder(const Model& model, int64_t slots, int64_t max_tokens);
+  /// `max_tokens`: longest sequence of a slot. `cache_type`: of kept keys and values, fp32 or (unless the weights are
+  /// fp32) bf16; by default that of activations. Memory: 2 x layers x heads x head_dim of it per slot and token, taken
+  /// as slots grow; with relative positions half of that in fp32 once per token.
+  Decoder(std::shared_ptr<const ActingWeights> weights, int64_t slots, int64_t max_tokens,
+          std::optional<at::ScalarType> cache_type = std::nullopt);
+  /// With weights of its own. The model must outlive it.
+  Decoder(const Model& model, int64_t slots, int64_t max_tokens)
+      : Decoder(std::make_shared<const ActingWeights>(model), slots, max_tokens) {}
 
   [[nodiscard]] int64_t slots() const { return static_cast<int64_t>(lengths_.size()); }
   [[nodiscard]] int64_t max_tokens() const { return max_tokens_; }
@@ -32,20 +41,27 @@ class Decoder {
   void truncate(int64_t slot, int64_t length);       ///< Forgets all tokens of the slot behind the first `length`.
 
   /// Appends inputs[i] to slots[i] (each slot at most once), all in one batch; returns the hidden states [n, C] of
-  /// their last tokens. Throws ContractError when arrays disagree, or a slot would hold more than max_tokens: callers
-  /// keep the window. Then no slot has changed.
+  /// their last tokens, of the type of activations. Throws ContractError when arrays disagree, or a slot would hold
+  /// more than max_tokens: callers keep the window. Then no slot has changed.
   [[nodiscard]] at::Tensor append(std::span<const int64_t> slots, std::span<const DecoderInput> inputs);
 
-  /// Model::logits.
+  /// Logits [n, num_ids], fp32, of ids [first_id, first_id + num_ids) for hidden states of append().
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden, int64_t first_id, int64_t num_ids) const;
 
  private:
-  const Model* model_;
+  [[nodiscard]] std::vector<kernels::CacheRun> plan(std::span<const int64_t> slots,
+                                                    std::span<const DecoderInput> inputs) const;
+  [[nodiscard]] at::Tensor attend(int64_t layer, const at::Tensor& qkv, std::span<const kernels::CacheRun> runs) const;
+  /// Hidden states of rows `kept` of the vectors `x` [N, C].
+  [[nodiscard]] at::Tensor run_blocks(at::Tensor x, std::span<const kernels::CacheRun> runs,
+                                      const at::Tensor& kept) const;
+
+  std::shared_ptr<const ActingWeights> weights_;
   int64_t max_tokens_;
   std::vector<int64_t> lengths_;
   std::vector<kernels::AttentionCache> caches_;  // one per layer
   kernels::RotaryTable rotary_;
-  std::vector<at::Tensor> distance_keys_;  // one per layer; relative positions only
+  std::vector<kernels::CachedDistances> distances_;  // one per layer; relative positions only
 };
 
 }  // namespace gato::model

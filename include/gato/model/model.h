@@ -61,9 +61,10 @@ class Model {
  public:
   enum class Purpose { kTraining, kInference };  ///< Inference holds no gradients.
 
-  /// Draws the parameters from `seed`. Throws ConfigError for a config that validate_config refuses, ContractError for
-  /// a bad shape.
-  Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose = Purpose::kTraining);
+  /// Draws the parameters from `seed`, the same ones on every device. Inputs must be on `device`. Throws ConfigError
+  /// for a config that validate_config refuses, ContractError for a bad shape.
+  Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose = Purpose::kTraining,
+        at::Device device = at::kCPU);
   ~Model();
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
@@ -93,12 +94,11 @@ class Model {
     kernels::Parameter feed_gain, feed_offset, up, up_bias, down, down_bias;
     kernels::Parameter distance;  // relative positions only
   };
-  /// What training and acting do differently inside the blocks.
+  /// What training and evaluation do differently inside the blocks.
   struct BlockHooks {
     std::function<at::Tensor(int64_t layer, const at::Tensor& qkv)> attend;  // [N, 3 H D] -> [N, H D]
     std::function<at::Tensor(int64_t layer, int64_t branch)> scale;          // factors of a residual branch
     std::function<at::Tensor(int64_t layer, int64_t branch, const at::Tensor& delta)> drop;  // dropout; empty: none
-    at::Tensor kept;         // int64: rows wanted; undefined: all
     bool recompute = false;  // then the functions are called after forward() has returned
   };
   class PositionCache;

@@ -152,15 +152,25 @@ GATO_INLINE float maximum(const float* score, int64_t n) {
   return max(top);
 }
 
+/// What a softmax's logarithms need.
+struct SoftmaxSum {
+  float top, total;
+};
+
+/// Softmax of one query's scores in place.
+GATO_INLINE SoftmaxSum softmax_row(float* row, int64_t n) {
+  const float top = maximum(row, n);
+  const float total = exponentials(row, n, top);
+  const float inverse = 1.0f / total;
+  for (int64_t j = 0; j < n; j += kLanes) store(row + j, load(row + j) * inverse);
+  return {top, total};
+}
+
 /// Softmax of a group's scores in place; returns log-sum-exp per query in `log_sum` [kGroup].
 GATO_INLINE void softmax_group(float* score, int64_t stride, int64_t n, float* log_sum) {
   for (int64_t r = 0; r < kGroup; ++r) {
-    float* row = score + r * stride;
-    const float top = maximum(row, n);
-    const float total = exponentials(row, n, top);
-    const float inverse = 1.0f / total;
-    for (int64_t j = 0; j < n; j += kLanes) store(row + j, load(row + j) * inverse);
-    log_sum[r] = top + std::log(total);
+    const SoftmaxSum sum = softmax_row(score + r * stride, n);
+    log_sum[r] = sum.top + std::log(sum.total);
   }
 }
 
@@ -351,51 +361,131 @@ GATO_INLINE void attention_backward_body(const AttentionShape& shape, int64_t ro
   }
 }
 
+/// Where one head of one slot is in the cache.
+template <class C>
+struct CachedHead {
+  C* keys;    // [capacity / 32, head_dim, 32]
+  C* values;  // [capacity, lanes]
+  int64_t lanes;
+};
+
+template <class C>
+GATO_INLINE CachedHead<C> cached_head(const AttentionShape& shape, const CacheView<C>& cache, int64_t slot,
+                                      int64_t head) {
+  const int64_t place = (slot * shape.heads + head) * cache.capacity;
+  return {cache.keys + place * shape.head_dim, cache.values + place * cache.lanes, cache.lanes};
+}
+
+/// Scratch of a thread for a group of queries.
+struct GroupBuffers {
+  float *score, *by_distance;  // [kGroup, columns], [columns]
+  float *query, *result;       // [kGroup, lanes]
+  float* vector;               // [lanes]
+  int64_t columns;
+};
+
+GATO_INLINE GroupBuffers make_group_buffers(int64_t tokens, int64_t lanes) {
+  GroupBuffers b{};
+  b.columns = round_up(tokens, kLanes) + kLanes;  // rows a power of two apart would share cache sets
+  b.score = thread_scratch().reserve((kGroup + 1) * b.columns + (2 * kGroup + 1) * lanes);
+  b.by_distance = b.score + kGroup * b.columns;
+  b.query = b.by_distance + b.columns;
+  b.result = b.query + kGroup * lanes;
+  b.vector = b.result + kGroup * lanes;
+  return b;
+}
+
+/// One token's key and value into the cache.
+template <class T, class C>
+GATO_INLINE void keep_token(const AttentionShape& shape, const CachedHead<C>& kept, int64_t position, const T* key,
+                            const T* value, const GroupBuffers& b) {
+  rotate_from(shape, position, 1, key, b.result, b.vector);
+  C* column = kept.keys + position / kCacheTile * (kCacheTile * shape.head_dim) + position % kCacheTile;
+  for (int64_t d = 0; d < shape.head_dim; ++d) {
+    if constexpr (std::is_same_v<C, float>) {
+      column[d * kCacheTile] = b.result[d];
+    } else {
+      store_partial(column + d * kCacheTile, broadcast(b.result[d]), 1);
+    }
+  }
+  copy_vector(value, kept.values + position * kept.lanes, shape.head_dim);
+}
+
+/// score [n] += products of the query at `position` with its distances to keys [0, n).
 template <class T>
-GATO_INLINE void attention_cached_body(const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head,
-                                       int64_t position, int64_t count, const T* qkv, T* out) {
-  const int64_t width = shape.heads * shape.head_dim;
+GATO_INLINE void add_distance_scores(const AttentionShape& shape, const DistanceView& view, int64_t head,
+                                     int64_t position, float scale, const T* query, int64_t n, float* score,
+                                     const GroupBuffers& b) {
+  const float* bias = view.position_bias + head * shape.head_dim;
+  copy_vector(query, b.vector, shape.head_dim);
+  for (int64_t d = 0; d < shape.head_dim; ++d) b.vector[d] = (b.vector[d] + bias[d]) * scale;
+  const float* columns = view.distances + head * shape.head_dim * view.stride + (view.count - 1 - position);
+  multiply<1>(b.vector, 0, columns, view.stride, kTile, b.by_distance, 0, shape.head_dim, n);
+  for (int64_t j = 0; j < n; j += kLanes) store(score + j, load(score + j) + load(b.by_distance + j));
+}
+
+/// The queries of a group, ready for products with keys.
+template <class T>
+GATO_INLINE void gather_queries(const AttentionShape& shape, const DistanceView* distances, int64_t head,
+                                int64_t position, int64_t rows, float scale, const T* query, int64_t lanes,
+                                const GroupBuffers& b) {
+  const int64_t stride = 3 * shape.heads * shape.head_dim;
+  if (rows > 1) std::memset(b.query, 0, static_cast<size_t>(kGroup * lanes) * sizeof(float));
+  for (int64_t r = 0; r < rows; ++r) {
+    float* to = b.query + r * lanes;
+    if (distances == nullptr) {
+      rotate_from(shape, position + r, scale, query + r * stride, to, b.vector);
+      continue;
+    }
+    const float* bias = distances->content_bias + head * shape.head_dim;
+    copy_vector(query + r * stride, to, shape.head_dim);
+    for (int64_t d = 0; d < shape.head_dim; ++d) to[d] = (to[d] + bias[d]) * scale;
+  }
+}
+
+/// Results of `rows` queries, kRows or fewer, the first of which is number `position` of its slot.
+template <int kRows, class T, class C>
+GATO_INLINE void cached_group(const AttentionShape& shape, const CachedHead<C>& kept, const DistanceView* distances,
+                              int64_t head, int64_t position, int64_t rows, const T* query, T* out,
+                              const GroupBuffers& b) {
+  const int64_t width = shape.heads * shape.head_dim, lanes = kept.lanes;
+  const int64_t keys = position + rows, n = round_up(keys, kLanes);
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
+  gather_queries(shape, distances, head, position, rows, scale, query, lanes, b);
+  multiply<kRows>(b.query, lanes, kept.keys, kCacheTile, kCacheTile * shape.head_dim, b.score, b.columns,
+                  shape.head_dim, n);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* score = b.score + r * b.columns;
+    if (distances != nullptr) {
+      add_distance_scores(shape, *distances, head, position + r, scale, query + r * 3 * width, n, score, b);
+    }
+    for (int64_t j = position + r + 1; j < n; ++j) score[j] = kMasked;
+    softmax_row(score, n);
+  }
+  multiply<kRows>(b.score, b.columns, kept.values, lanes, kTile, b.result, lanes, keys, lanes);
+  for (int64_t r = 0; r < rows; ++r) copy_vector(b.result + r * lanes, out + r * width, shape.head_dim);
+}
+
+template <class T, class C>
+GATO_INLINE void attention_cached_body(const AttentionShape& shape, const CacheView<C>& cache,
+                                       const DistanceView* distances, int64_t slot, int64_t head, int64_t position,
+                                       int64_t count, const T* qkv, T* out) {
+  const int64_t width = shape.heads * shape.head_dim;
+  const CachedHead<C> kept = cached_head(shape, cache, slot, head);
+  const GroupBuffers b = make_group_buffers(position + count, cache.lanes);
   const T* query = qkv + head * shape.head_dim;
-  float* keys_t = cache.keys + (slot * shape.heads + head) * shape.head_dim * cache.capacity;
-  float* values = cache.values + (slot * shape.heads + head) * cache.capacity * cache.lanes;
-  const KeysView keys_view{keys_t, cache.capacity, kTile};
-  const int64_t columns = round_up(position + count, kLanes);
-  float* memory = thread_scratch().reserve(kGroup * (columns + 2 * cache.lanes) + cache.lanes);
-  float* score = memory;
-  float* queries = score + kGroup * columns;
-  float* result = queries + kGroup * cache.lanes;
-  float* vector = result + kGroup * cache.lanes;
+  T* result = out + head * shape.head_dim;
   for (int64_t i = 0; i < count; ++i) {
-    const T* token = query + i * 3 * width;
-    rotate_from(shape, position + i, 1, token + width, result, vector);
-    float* column = keys_t + position + i;
-    for (int64_t d = 0; d < shape.head_dim; ++d) column[d * cache.capacity] = result[d];
-    copy_vector(token + 2 * width, values + (position + i) * cache.lanes, shape.head_dim);
+    const T* key = query + (3 * i + 1) * width;
+    keep_token(shape, kept, position + i, key, key + width, b);
   }
   for (int64_t first = 0; first < count; first += kGroup) {
     const int64_t rows = count - first < kGroup ? count - first : kGroup;
-    const int64_t keys = position + first + rows;
-    const int64_t n = round_up(keys, kLanes);
-    std::memset(queries, 0, static_cast<size_t>(kGroup * cache.lanes) * sizeof(float));
-    for (int64_t r = 0; r < rows; ++r) {
-      rotate_from(shape, position + first + r, scale, query + (first + r) * 3 * width, queries + r * cache.lanes,
-                  vector);
-    }
-    float log_sum[kGroup];
+    const T* from = query + first * 3 * width;
     if (rows == 1) {
-      multiply<1>(queries, cache.lanes, keys_t, cache.capacity, kTile, score, columns, shape.head_dim, n);
-      for (int64_t j = keys; j < n; ++j) score[j] = kMasked;
-      const float total = exponentials(score, n, maximum(score, n));
-      multiply<1>(score, columns, values, cache.lanes, kTile, result, cache.lanes, keys, cache.lanes);
-      for (int64_t d = 0; d < cache.lanes; ++d) result[d] *= 1.0f / total;
+      cached_group<1>(shape, kept, distances, head, position + first, rows, from, result + first * width, b);
     } else {
-      causal_scores(queries, cache.lanes, keys_view, shape.head_dim, position + first, n, score, columns);
-      softmax_group(score, columns, n, log_sum);
-      multiply<kGroup>(score, columns, values, cache.lanes, kTile, result, cache.lanes, keys, cache.lanes);
-    }
-    for (int64_t r = 0; r < rows; ++r) {
-      copy_vector(result + r * cache.lanes, out + (first + r) * width + head * shape.head_dim, shape.head_dim);
+      cached_group<kGroup>(shape, kept, distances, head, position + first, rows, from, result + first * width, b);
     }
   }
 }
@@ -419,12 +509,16 @@ GATO_DISPATCH(void, attention_backward,
                const float* log_sum, const Bf16* out_gradient, Bf16* qkv_gradient),
               (shape, row, head, qkv, starts, log_sum, out_gradient, qkv_gradient))
 GATO_DISPATCH(void, attention_cached,
-              (const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head, int64_t position,
-               int64_t count, const float* qkv, float* out),
-              (shape, cache, slot, head, position, count, qkv, out))
+              (const AttentionShape& shape, const CacheView<float>& cache, const DistanceView* distances, int64_t slot,
+               int64_t head, int64_t position, int64_t count, const float* qkv, float* out),
+              (shape, cache, distances, slot, head, position, count, qkv, out))
 GATO_DISPATCH(void, attention_cached,
-              (const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head, int64_t position,
-               int64_t count, const Bf16* qkv, Bf16* out),
-              (shape, cache, slot, head, position, count, qkv, out))
+              (const AttentionShape& shape, const CacheView<float>& cache, const DistanceView* distances, int64_t slot,
+               int64_t head, int64_t position, int64_t count, const Bf16* qkv, Bf16* out),
+              (shape, cache, distances, slot, head, position, count, qkv, out))
+GATO_DISPATCH(void, attention_cached,
+              (const AttentionShape& shape, const CacheView<Bf16>& cache, const DistanceView* distances, int64_t slot,
+               int64_t head, int64_t position, int64_t count, const Bf16* qkv, Bf16* out),
+              (shape, cache, distances, slot, head, position, count, qkv, out))
 
 }  // namespace gato::kernels::cpu

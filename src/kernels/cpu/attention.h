@@ -28,19 +28,34 @@ void attention_backward(const AttentionShape& shape, int64_t row, int64_t head, 
 void attention_backward(const AttentionShape& shape, int64_t row, int64_t head, const Bf16* qkv, const int32_t* starts,
                         const float* log_sum, const Bf16* out_gradient, Bf16* qkv_gradient);
 
-/// Keys [slots, heads, head_dim, capacity] and values [slots, heads, capacity, lanes], capacity a multiple of 16 and
-/// lanes head_dim rounded up to 16. Unused places hold finite numbers.
+/// Keys [slots, heads, capacity / 32, head_dim, 32] and values [slots, heads, capacity, lanes], floats or Bf16,
+/// capacity a multiple of 32 and lanes head_dim rounded up to 16. Unused places hold finite numbers.
+constexpr int64_t kCacheTile = 2 * kLanes;
+template <class C>
 struct CacheView {
-  float* keys;
-  float* values;
+  C* keys;
+  C* values;
   int64_t capacity, lanes;
 };
 
+/// Scores of Transformer-XL instead of rotary positions: `distances` [heads, head_dim, stride], whose column count - 1
+/// - d belongs to distance d; at least 32 columns behind the first `count` hold finite numbers. Biases [heads,
+/// head_dim].
+struct DistanceView {
+  const float* distances;
+  const float* content_bias;
+  const float* position_bias;
+  int64_t count, stride;
+};
+
 /// One head of `count` consecutive new tokens of one slot, the first of which is number `position` of the slot. `qkv`
-/// [count, 3, heads, head_dim], `out` [count, heads, head_dim]. Stores keys and values first.
-void attention_cached(const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head, int64_t position,
-                      int64_t count, const float* qkv, float* out);
-void attention_cached(const AttentionShape& shape, const CacheView& cache, int64_t slot, int64_t head, int64_t position,
-                      int64_t count, const Bf16* qkv, Bf16* out);
+/// [count, 3, heads, head_dim], `out` [count, heads, head_dim]. Stores keys and values first. `distances` may be null.
+/// A token's result is the same bits whichever tokens come with it.
+void attention_cached(const AttentionShape& shape, const CacheView<float>& cache, const DistanceView* distances,
+                      int64_t slot, int64_t head, int64_t position, int64_t count, const float* qkv, float* out);
+void attention_cached(const AttentionShape& shape, const CacheView<float>& cache, const DistanceView* distances,
+                      int64_t slot, int64_t head, int64_t position, int64_t count, const Bf16* qkv, Bf16* out);
+void attention_cached(const AttentionShape& shape, const CacheView<Bf16>& cache, const DistanceView* distances,
+                      int64_t slot, int64_t head, int64_t position, int64_t count, const Bf16* qkv, Bf16* out);
 
 }  // namespace gato::kernels::cpu

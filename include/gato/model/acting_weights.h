@@ -1,0 +1,48 @@
+#pragma once
+#include <vector>
+
+#include "gato/kernels/packed_linear.h"
+#include "gato/model/model.h"
+
+namespace gato::model {
+
+/// A model's linear maps, copied and laid out for acting. Const and thread-safe: any number of decoders share one.
+/// Later changes of the model's parameters do not reach it.
+///
+/// With kBf16 and kInt8 activations between the maps are bf16, as in training with bf16; with kInt8 the blocks' maps
+/// are int8 and the head bf16, since errors of logits are errors of actions. Embeddings, norms and patches use the
+/// model's own fp32 parameters.
+class ActingWeights {
+ public:
+  /// The model must outlive it. Throws ContractError for int8 when a parameter is not finite.
+  ActingWeights(const Model& model, kernels::WeightType type);
+
+  /// What the model computes with: bf16 where its configuration says so, else fp32.
+  explicit ActingWeights(const Model& model);
+
+  [[nodiscard]] const Model& model() const { return *model_; }
+  [[nodiscard]] kernels::WeightType type() const { return type_; }
+  [[nodiscard]] int64_t bytes() const;  ///< Of the copies.
+
+  /// The maps of one block, and its norms' parameters, which are the model's.
+  struct Block {
+    kernels::Parameter attention_gain, attention_offset, feed_gain, feed_offset;
+    kernels::PackedLinear qkv, out, up, down;
+    kernels::Parameter distance;  // relative positions only
+  };
+  [[nodiscard]] const Block& block(int64_t layer) const { return blocks_[static_cast<size_t>(layer)]; }
+  [[nodiscard]] const kernels::Parameter& final_gain() const { return final_gain_; }
+  [[nodiscard]] const kernels::Parameter& final_offset() const { return final_offset_; }
+  [[nodiscard]] const kernels::RelativeBiases& relative_biases() const { return relative_biases_; }
+  [[nodiscard]] const kernels::PackedLinear& head() const { return head_; }
+
+ private:
+  const Model* model_;
+  kernels::WeightType type_;
+  std::vector<Block> blocks_;
+  kernels::Parameter final_gain_, final_offset_;
+  kernels::RelativeBiases relative_biases_;
+  kernels::PackedLinear head_;
+};
+
+}  // namespace gato::model
