@@ -4,11 +4,13 @@
 
 #include "kernels/cpu/rows.h"
 #include "kernels/data.h"
+#include "kernels/device_ops.h"
 #include "kernels/parallel.h"
 
 namespace gato::kernels {
 
 void add_column_sums(const at::Tensor& x, const at::Tensor& totals) {
+  if (const DeviceOps* ops = device_ops(x)) return ops->add_column_sums(x, totals);
   const int64_t width = x.size(1);
   const Chunks chunks = make_chunks(x.size(0), 64, 16);
   std::vector<float> partial(static_cast<size_t>(chunks.number * width), 0.0f);

@@ -15,6 +15,7 @@
 #include "kernels/checks.h"
 #include "kernels/cpu/cross_entropy.h"
 #include "kernels/data.h"
+#include "kernels/device_ops.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -75,7 +76,47 @@ struct HeadTask {
     return out;
   }
 
-  /// Loss (unweighted), nll and log-sum-exp of positions [begin, end), from their logits.
+  [[nodiscard]] HeadChunk on_device(const at::Tensor& logits, int64_t begin, const at::Tensor& losses) const {
+    const int64_t end = begin + logits.size(0);
+    return {.logits = logits,
+            .targets = targets.slice(0, begin, end),
+            .weights = weights.slice(0, begin, end),
+            .soft = soft,
+            .loss = losses.select(0, 0).slice(0, begin, end),
+            .nll = losses.select(0, 1).slice(0, begin, end),
+            .differentiate = false,
+            .scale = {}};
+  }
+
+  /// Loss (unweighted), nll and log-sum-exp, rows of `losses` [3, P], of the positions from `begin` on, from their
+  /// logits. A device turns logits that are `kept` into their gradient in the same pass.
+  void measure(const at::Tensor& logits, int64_t begin, const at::Tensor& losses, bool kept) const {
+    if (const DeviceOps* ops = device_ops(logits)) {
+      HeadChunk call = on_device(logits, begin, losses);
+      call.differentiate = kept;
+      return ops->cross_entropy(call);
+    }
+    auto* loss = losses.mutable_data_ptr<float>();
+    float* nll = loss + positions();
+    float* log_sum = nll + positions();
+    with_type_of(logits, [&]<class T>(T) { measure(data<T>(logits), logits.size(0), begin, loss, nll, log_sum); });
+  }
+
+  /// Turns logits of the positions from `begin` on, of which measure() has left `losses`, into the gradient of scale x
+  /// loss in place. On a device, kept ones are gradients already, of a scale of 1.
+  void differentiate(const at::Tensor& logits, int64_t begin, const at::Tensor& losses, const at::Tensor& scale) const {
+    if (const DeviceOps* ops = device_ops(logits)) {
+      HeadChunk call = on_device(logits, begin, at::empty_like(losses));
+      call.differentiate = true;
+      call.scale = scale;
+      return ops->cross_entropy(call);
+    }
+    const float* log_sum = losses.const_data_ptr<float>() + 2 * positions();
+    with_type_of(logits, [&]<class T>(T) {
+      differentiate(mutable_data<T>(logits), logits.size(0), begin, log_sum, scale.item<float>());
+    });
+  }
+
   template <class T>
   void measure(const T* data, int64_t rows, int64_t begin, float* loss, float* nll, float* log_sum) const {
     const auto* target = targets.const_data_ptr<int64_t>();
@@ -97,7 +138,6 @@ struct HeadTask {
     });
   }
 
-  /// Turns logits of positions [begin, ...) into the gradient of scale x loss in place.
   template <class T>
   void differentiate(T* data, int64_t rows, int64_t begin, const float* log_sum, float scale) const {
     const auto* target = targets.const_data_ptr<int64_t>();
@@ -120,6 +160,7 @@ struct HeadTask {
 };
 
 at::Tensor weighted_sum(const at::Tensor& losses, const at::Tensor& weights) {
+  if (const DeviceOps* ops = device_ops(losses)) return ops->weighted_sum(losses, weights);
   double total = 0;
   for (int64_t p = 0; p < losses.numel(); ++p) {
     total += static_cast<double>(losses.const_data_ptr<float>()[p]) *
@@ -154,16 +195,12 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
                                bool keep_logits) {
     const profile::Scope scope("head forward");
     task.gathered = at::index_select(hidden, 0, positions);
-    const at::Tensor losses = at::empty({3, task.positions()}, at::kFloat);
-    auto* loss = losses.mutable_data_ptr<float>();
-    float* nll = loss + task.positions();
-    float* log_sum = nll + task.positions();
+    const at::Tensor losses = at::empty({3, task.positions()}, hidden.options().dtype(at::kFloat));
     at::Tensor kept;
     for (int64_t begin = 0; begin < task.positions(); begin += task.chunk) {
       const at::Tensor logits = task.logits(begin, std::min(task.positions(), begin + task.chunk));
       const profile::Scope measuring("cross entropy forward");
-      with_type_of(logits,
-                   [&]<class T>(T) { task.measure(data<T>(logits), logits.size(0), begin, loss, nll, log_sum); });
+      task.measure(logits, begin, losses, keep_logits);
       if (keep_logits) kept = logits;
     }
     context->save_for_backward({task.gathered, task.targets, task.weights, positions, losses, kept});
@@ -179,26 +216,27 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
     const variable_list saved = context->get_saved_variables();
     const HeadTask task = load_task(context, saved);
     const at::Tensor& positions = saved[3];
-    const float* log_sum = saved[4].const_data_ptr<float>() + 2 * task.positions();
-    const float scale = gradients[0].item<float>();
+    const at::Tensor scale = gradients[0].to(at::kFloat);
     // Kept logits become their own gradient in place: a second backward through a retained graph computes them anew.
     const at::Tensor kept_logits = context->saved_data.count("spent") == 0 ? saved[5] : at::Tensor();
     context->saved_data["spent"] = true;
     const at::Tensor gathered_gradient = at::empty_like(task.gathered);
+    const bool differentiated = kept_logits.defined() && device_ops(kept_logits) != nullptr;
     for (int64_t begin = 0; begin < task.positions(); begin += task.chunk) {
       const int64_t end = std::min(task.positions(), begin + task.chunk);
       const at::Tensor logits = kept_logits.defined() ? kept_logits : task.logits(begin, end);
-      {
+      if (!differentiated) {
         const profile::Scope differentiating("cross entropy backward");
-        with_type_of(logits, [&]<class T>(T) {
-          task.differentiate(mutable_data<T>(logits), logits.size(0), begin, log_sum, scale);
-        });
+        task.differentiate(logits, begin, saved[4], scale);
       }
       matmul_into(logits, task.operand(), gathered_gradient.slice(0, begin, end), 0);
       if (task.table.gradient.defined()) {
-        matmul_into(logits.t(), task.gathered.slice(0, begin, end), task.table.gradient, 1);
+        const at::Tensor gathered = task.gathered.slice(0, begin, end);
+        matmul_into(logits.t(), differentiated ? gathered * scale.to(gathered.scalar_type()) : gathered,
+                    task.table.gradient, 1);
       }
     }
+    if (differentiated) gathered_gradient.mul_(scale);
     at::Tensor hidden_gradient;
     if (context->needs_input_grad(0)) {
       hidden_gradient =
@@ -210,6 +248,7 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
 };
 
 void check_positions(const at::Tensor& positions, const at::Tensor& targets, int64_t rows, int64_t vocabulary) {
+  if (!positions.is_cpu()) return;  // not looked at on a device: a target outside gives a loss of NaN there
   const auto* place = positions.const_data_ptr<int64_t>();
   const auto* target = targets.const_data_ptr<int64_t>();
   for (int64_t p = 0; p < positions.numel(); ++p) {
@@ -233,6 +272,8 @@ CrossEntropyResult head_cross_entropy(const at::Tensor& hidden, const Parameter&
   check_tensor(targets, "targets", at::kLong, {positions.size(0)});
   check_tensor(weights, "weights", at::kFloat, {positions.size(0)});
   const int64_t vocabulary = table.value.size(0);
+  check_same_device(hidden,
+                    {{"table", &table.value}, {"positions", &positions}, {"targets", &targets}, {"weights", &weights}});
   check_positions(positions, targets, hidden.size(0), vocabulary);
   GATO_CHECK(
       !(soft.sigma > 0) || (soft.first_id >= 0 && soft.num_ids >= 0 && soft.first_id + soft.num_ids <= vocabulary),

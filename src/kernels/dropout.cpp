@@ -8,6 +8,7 @@
 #include "gato/core/error.h"
 #include "gato/core/random.h"
 #include "kernels/checks.h"
+#include "kernels/device_ops.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -37,6 +38,10 @@ void drop_tokens(const DropoutStream& stream, double probability, int64_t row, i
 
 at::Tensor apply_mask(const at::Tensor& x, double probability, const DropoutStream& stream) {
   const at::Tensor y = at::empty_like(x);
+  if (const DeviceOps* ops = device_ops(x)) {
+    ops->dropout(x, probability, stream, y);
+    return y;
+  }
   const auto* from = x.const_data_ptr<float>();
   auto* to = y.mutable_data_ptr<float>();
   for_ranges(x.size(0), 8 * x.size(1), [&](int64_t begin, int64_t end) {

@@ -10,6 +10,7 @@
 #include "gato/core/error.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/device_ops.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -57,6 +58,7 @@ class PlacesByRow {
 void scatter_into(const Parameter& table, const at::Tensor& rows, const at::Tensor& places,
                   const at::Tensor& gradient) {
   if (!table.gradient.defined() || rows.numel() == 0) return;
+  if (const DeviceOps* ops = device_ops(gradient)) return ops->scatter_rows(rows, places, gradient, table.gradient);
   const PlacesByRow index(rows.const_data_ptr<int32_t>(), places.defined() ? places.const_data_ptr<int64_t>() : nullptr,
                           rows.numel(), table.value.size(0));
   index.scatter(gradient.const_data_ptr<float>(), gradient.size(1), table.gradient.mutable_data_ptr<float>());
@@ -77,6 +79,16 @@ struct EmbedFunction : torch::autograd::Function<EmbedFunction> {
     const int64_t places = input.ids.numel();
     const int64_t width = tables.tokens.value.size(1);
     const at::Tensor out = at::empty({places, width}, tables.tokens.value.options());
+    context->save_for_backward(
+        {input.ids, input.local_positions, input.patch_index, input.patch_rows, input.patch_columns});
+    save_parameter(context, "tokens", tables.tokens);
+    save_parameter(context, "locals", tables.local_positions);
+    save_parameter(context, "rows", tables.patch_rows);
+    save_parameter(context, "columns", tables.patch_columns);
+    if (const DeviceOps* ops = device_ops(out)) {
+      ops->embed_forward(input, tables, patch_vectors.value_or(at::Tensor()), out);
+      return out;
+    }
     const std::vector<int64_t> patch = patch_of_place(input.patch_index, places);
     const auto data = [](const at::Tensor& x) { return x.defined() ? x.const_data_ptr<float>() : nullptr; };
     const auto index = [](const at::Tensor& x) { return x.defined() ? x.const_data_ptr<int32_t>() : nullptr; };
@@ -107,12 +119,6 @@ struct EmbedFunction : torch::autograd::Function<EmbedFunction> {
         if (patch_columns[p] >= 0) cpu::add(columns + patch_columns[p] * width, y, width);
       }
     });
-    context->save_for_backward(
-        {input.ids, input.local_positions, input.patch_index, input.patch_rows, input.patch_columns});
-    save_parameter(context, "tokens", tables.tokens);
-    save_parameter(context, "locals", tables.local_positions);
-    save_parameter(context, "rows", tables.patch_rows);
-    save_parameter(context, "columns", tables.patch_columns);
     return out;
   }
 
@@ -132,7 +138,9 @@ struct EmbedFunction : torch::autograd::Function<EmbedFunction> {
   }
 };
 
+/// Values on a device are not looked at: its operations pass over those outside.
 void check_indices(const at::Tensor& indices, const char* name, int64_t table_rows) {
+  if (!indices.is_cpu()) return;
   const auto* data = indices.const_data_ptr<int32_t>();
   for (int64_t i = 0; i < indices.numel(); ++i) {
     GATO_CHECK(data[i] >= -1 && data[i] < table_rows, name, "[", i, "] is ", data[i], ", the table has ", table_rows,
@@ -141,6 +149,7 @@ void check_indices(const at::Tensor& indices, const char* name, int64_t table_ro
 }
 
 void check_places(const at::Tensor& patch_index, int64_t places) {
+  if (!patch_index.is_cpu()) return;
   const auto* data = patch_index.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < patch_index.numel(); ++i) {
     GATO_CHECK(data[i] >= 0 && data[i] < places && (i == 0 || data[i] > data[i - 1]), "patch_index[", i, "] is ",
@@ -154,6 +163,15 @@ void check_input(const EmbeddingInput& input, const EmbeddingTables& tables, con
   check_parameter(tables.local_positions, "local position table", {-1, width});
   check_tensor(input.ids, "ids", at::kInt, {-1});
   check_tensor(input.local_positions, "local_positions", at::kInt, {input.ids.size(0)});
+  check_same_device(tables.tokens.value, {{"local position table", &tables.local_positions.value},
+                                          {"patch row table", &tables.patch_rows.value},
+                                          {"patch column table", &tables.patch_columns.value},
+                                          {"ids", &input.ids},
+                                          {"local_positions", &input.local_positions},
+                                          {"patch_index", &input.patch_index},
+                                          {"patch_rows", &input.patch_rows},
+                                          {"patch_columns", &input.patch_columns},
+                                          {"patch_vectors", &patch_vectors}});
   check_indices(input.ids, "ids", tables.tokens.value.size(0));
   check_indices(input.local_positions, "local_positions", tables.local_positions.value.size(0));
   const int64_t patches = input.patch_index.defined() ? input.patch_index.numel() : 0;

@@ -8,6 +8,7 @@
 #include "kernels/checks.h"
 #include "kernels/cpu/geglu.h"
 #include "kernels/data.h"
+#include "kernels/device_ops.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -19,13 +20,17 @@ struct GegluFunction : torch::autograd::Function<GegluFunction> {
     const profile::Scope scope("geglu forward");
     const int64_t half = x.size(1) / 2;
     const at::Tensor y = at::empty({x.size(0), half}, x.options());
+    context->save_for_backward({x});
+    if (const DeviceOps* ops = device_ops(x)) {
+      ops->geglu_forward(x, y);
+      return y;
+    }
     with_type_of(x, [&]<class T>(T) {
       const T* from = data<T>(x);
       T* to = mutable_data<T>(y);
       for_ranges(x.size(0), 4 * half,
                  [&](int64_t begin, int64_t end) { cpu::geglu_forward(from, to, half, begin, end); });
     });
-    context->save_for_backward({x});
     return y;
   }
 
@@ -35,6 +40,10 @@ struct GegluFunction : torch::autograd::Function<GegluFunction> {
     const at::Tensor dy = gradients[0].contiguous();
     const at::Tensor dx = at::empty_like(x);
     const int64_t half = dy.size(1);
+    if (const DeviceOps* ops = device_ops(x)) {
+      ops->geglu_backward(x, dy, dx);
+      return {dx};
+    }
     with_type_of(x, [&]<class T>(T) {
       const T* from = data<T>(x);
       const T* up = data<T>(dy);

@@ -11,6 +11,7 @@
 #include "kernels/cpu/layer_norm.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/data.h"
+#include "kernels/device_ops.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -23,10 +24,31 @@ int64_t rows_per_factor(const at::Tensor& scale, int64_t rows) {
   return scale.defined() && scale.size(0) > 0 ? rows / scale.size(0) : 1;
 }
 
+void forward_on_cpu(const NormForward& call) {
+  const int64_t rows = call.x.size(0);
+  auto* mean = call.statistics.mutable_data_ptr<float>();
+  with_type_of(call.y, [&]<class T>(T) {
+    const cpu::LayerNormForward<T> task{.x = call.x.const_data_ptr<float>(),
+                                        .delta = data_or_null<T>(call.delta),
+                                        .factors = factors_of(call.factors),
+                                        .rows_per_factor = rows_per_factor(call.factors, rows),
+                                        .gain = call.gain.const_data_ptr<float>(),
+                                        .offset = call.offset.const_data_ptr<float>(),
+                                        .width = call.x.size(1),
+                                        .epsilon = static_cast<float>(kLayerNormEpsilon),
+                                        .sum = call.sum.defined() ? call.sum.mutable_data_ptr<float>() : nullptr,
+                                        .y = mutable_data<T>(call.y),
+                                        .mean = mean,
+                                        .inverse_deviation = mean + rows};
+    for_ranges(rows, 2 * task.width, [&](int64_t begin, int64_t end) { cpu::layer_norm_forward(task, begin, end); });
+  });
+}
+
 /// Sums the parameters' gradients over fixed chunks of rows, so that the result does not depend on the number of
 /// threads.
 template <class T>
-void run_backward(const cpu::LayerNormBackward<T>& task, int64_t rows, const Parameter& gain, const Parameter& offset) {
+void run_backward(const cpu::LayerNormBackward<T>& task, int64_t rows, const at::Tensor& gain,
+                  const at::Tensor& offset) {
   const Chunks chunks = make_chunks(rows, 32, 16);
   const int64_t width = task.width;
   std::vector<float> partial(static_cast<size_t>(chunks.number * 2 * width), 0.0f);
@@ -36,9 +58,29 @@ void run_backward(const cpu::LayerNormBackward<T>& task, int64_t rows, const Par
   });
   for (int64_t chunk = 0; chunk < chunks.number; ++chunk) {
     const float* gain_part = partial.data() + chunk * 2 * width;
-    if (gain.gradient.defined()) cpu::add(gain_part, gain.gradient.mutable_data_ptr<float>(), width);
-    if (offset.gradient.defined()) cpu::add(gain_part + width, offset.gradient.mutable_data_ptr<float>(), width);
+    if (gain.defined()) cpu::add(gain_part, gain.mutable_data_ptr<float>(), width);
+    if (offset.defined()) cpu::add(gain_part + width, offset.mutable_data_ptr<float>(), width);
   }
+}
+
+void backward_on_cpu(const NormBackward& call) {
+  const int64_t rows = call.sum.size(0);
+  const auto* mean = call.statistics.const_data_ptr<float>();
+  with_type_of(call.y_gradient, [&]<class T>(T) {
+    const cpu::LayerNormBackward<T> task{
+        .sum = call.sum.const_data_ptr<float>(),
+        .mean = mean,
+        .inverse_deviation = mean + rows,
+        .gain = call.gain.const_data_ptr<float>(),
+        .y_gradient = data<T>(call.y_gradient),
+        .sum_gradient = data_or_null<float>(call.sum_gradient),
+        .factors = factors_of(call.factors),
+        .rows_per_factor = rows_per_factor(call.factors, rows),
+        .width = call.sum.size(1),
+        .x_gradient = call.x_gradient.mutable_data_ptr<float>(),
+        .delta_gradient = call.delta_gradient.defined() ? mutable_data<T>(call.delta_gradient) : nullptr};
+    run_backward(task, rows, call.gain_gradient, call.offset_gradient);
+  });
 }
 
 /// Inputs x, delta (may be undefined), scale (may be undefined); outputs sum (x itself without delta) and y.
@@ -50,26 +92,16 @@ struct ResidualLayerNormFunction : torch::autograd::Function<ResidualLayerNormFu
     const at::Tensor delta = residual.value_or(at::Tensor());
     const at::Tensor scale = factors.value_or(at::Tensor());
     const int64_t rows = x.size(0);
-    const int64_t width = x.size(1);
     const at::Tensor sum = delta.defined() ? at::empty_like(x) : x;
     const at::Tensor y = at::empty_like(x, x.options().dtype(dtype));
     const at::Tensor statistics = at::empty({2, rows}, x.options());
-    auto* mean = statistics.mutable_data_ptr<float>();
-    with_type_of(y, [&]<class T>(T) {
-      const cpu::LayerNormForward<T> task{.x = x.const_data_ptr<float>(),
-                                          .delta = data_or_null<T>(delta),
-                                          .factors = factors_of(scale),
-                                          .rows_per_factor = rows_per_factor(scale, rows),
-                                          .gain = gain.value.const_data_ptr<float>(),
-                                          .offset = offset.value.const_data_ptr<float>(),
-                                          .width = width,
-                                          .epsilon = static_cast<float>(kLayerNormEpsilon),
-                                          .sum = delta.defined() ? sum.mutable_data_ptr<float>() : nullptr,
-                                          .y = mutable_data<T>(y),
-                                          .mean = mean,
-                                          .inverse_deviation = mean + rows};
-      for_ranges(rows, 2 * width, [&](int64_t begin, int64_t end) { cpu::layer_norm_forward(task, begin, end); });
-    });
+    const NormForward call{x, delta,     scale, gain.value, offset.value, delta.defined() ? sum : at::Tensor(),
+                           y, statistics};
+    if (const DeviceOps* ops = device_ops(x)) {
+      ops->norm_forward(call);
+    } else {
+      forward_on_cpu(call);
+    }
     context->set_materialize_grads(false);
     context->save_for_backward({sum, statistics});
     context->saved_data["scale"] = scale;
@@ -88,7 +120,6 @@ struct ResidualLayerNormFunction : torch::autograd::Function<ResidualLayerNormFu
     const bool has_delta = context->saved_data["has_delta"].toBool();
     const Parameter gain = saved_parameter(context, "gain");
     const Parameter offset = saved_parameter(context, "offset");
-    const int64_t rows = sum.size(0);
     const auto dtype = static_cast<at::ScalarType>(context->saved_data["dtype"].toInt());
     const at::Tensor dy =
         gradients[0].defined() ? gradients[0].contiguous() : at::zeros_like(sum, sum.options().dtype(dtype));
@@ -97,21 +128,12 @@ struct ResidualLayerNormFunction : torch::autograd::Function<ResidualLayerNormFu
     // Without factors, and in the same type, the residual branch has the gradient of the sum itself.
     const bool own_delta = has_delta && (scale.defined() || dtype != at::kFloat);
     const at::Tensor d_delta = own_delta ? at::empty_like(dy) : at::Tensor();
-    const auto* mean = saved[1].const_data_ptr<float>();
-    with_type_of(dy, [&]<class T>(T) {
-      const cpu::LayerNormBackward<T> task{.sum = sum.const_data_ptr<float>(),
-                                           .mean = mean,
-                                           .inverse_deviation = mean + rows,
-                                           .gain = gain.value.const_data_ptr<float>(),
-                                           .y_gradient = data<T>(dy),
-                                           .sum_gradient = data_or_null<float>(extra),
-                                           .factors = factors_of(scale),
-                                           .rows_per_factor = rows_per_factor(scale, rows),
-                                           .width = sum.size(1),
-                                           .x_gradient = dx.mutable_data_ptr<float>(),
-                                           .delta_gradient = own_delta ? mutable_data<T>(d_delta) : nullptr};
-      run_backward(task, rows, gain, offset);
-    });
+    const NormBackward call{sum, saved[1], gain.value, scale, dy, extra, dx, d_delta, gain.gradient, offset.gradient};
+    if (const DeviceOps* ops = device_ops(sum)) {
+      ops->norm_backward(call);
+    } else {
+      backward_on_cpu(call);
+    }
     return {dx, own_delta || !has_delta ? d_delta : dx, {}, {}, {}, {}, {}};
   }
 };
@@ -121,6 +143,7 @@ void check_norm(const at::Tensor& x, const Parameter& gain, const Parameter& off
   GATO_CHECK(x.size(1) > 0, "x must have at least one column");
   check_parameter(gain, "gain", {x.size(1)});
   check_parameter(offset, "offset", {x.size(1)});
+  check_same_device(x, {{"gain", &gain.value}, {"offset", &offset.value}});
 }
 
 }  // namespace
@@ -138,6 +161,7 @@ std::pair<at::Tensor, at::Tensor> residual_layer_norm(const at::Tensor& x, const
                                                       const Parameter& offset) {
   check_norm(x, gain, offset);
   check_activation(delta, "delta", {x.size(0), x.size(1)});
+  check_same_device(x, {{"delta", &delta}, {"scale", &scale}});
   if (scale.defined()) {
     check_tensor(scale, "scale", at::kFloat, {-1});
     GATO_CHECK(scale.size(0) > 0 ? x.size(0) % scale.size(0) == 0 : x.size(0) == 0, "x has ", x.size(0),

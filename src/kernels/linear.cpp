@@ -8,6 +8,7 @@
 #include "kernels/column_sums.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/data.h"
+#include "kernels/device_ops.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -20,6 +21,7 @@ const at::Tensor& operand(const Parameter& weight, const at::Tensor& x) {
 }
 
 void fill_with(const at::Tensor& bias, const at::Tensor& y) {
+  if (const DeviceOps* ops = device_ops(y)) return ops->fill_rows(bias, y);
   const auto* from = bias.const_data_ptr<float>();
   const int64_t width = y.size(1);
   with_type_of(y, [&]<class T>(T) {
@@ -72,6 +74,7 @@ at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter&
   GATO_CHECK(x.scalar_type() == at::kFloat || weight.compute.defined(),
              "x is bf16, but the weight has no bf16 copy (Parameter::compute)");
   if (bias.defined()) check_parameter(bias, "bias", {weight.value.size(0)});
+  check_same_device(x, {{"weight", &weight.value}, {"bias", &bias.value}});
   return LinearFunction::apply(x, graph_anchor({&weight, &bias}), weight, bias);
 }
 

@@ -97,6 +97,16 @@ void multiply_bf16(const at::Tensor& a, const at::Tensor& b, at::Tensor out, flo
   }
 }
 
+/// By cuBLAS, through LibTorch. bf16 products may be added to fp32 without rounding them first.
+void multiply_on_device(const at::Tensor& a, const at::Tensor& b, at::Tensor out, float beta) {
+  const bool widens = out.scalar_type() != a.scalar_type();
+  if (beta == 0) {
+    widens ? at::mm_out(out, a, b, out.scalar_type()) : at::mm_out(out, a, b);
+  } else {
+    widens ? at::addmm_out(out, out, a, b, out.scalar_type()) : at::addmm_out(out, out, a, b);
+  }
+}
+
 void check_types(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out) {
   const auto type = a.scalar_type();
   GATO_CHECK((type == at::kFloat || type == at::kBFloat16) && b.scalar_type() == type &&
@@ -123,6 +133,8 @@ void matmul_into(const at::Tensor& a, const at::Tensor& b, const at::Tensor& out
   at::Tensor target = out;
   if (a.size(1) == 0) {
     if (beta == 0) target.zero_();
+  } else if (!a.is_cpu()) {
+    multiply_on_device(a, b, target, beta);
   } else if (a.scalar_type() == at::kBFloat16) {
     multiply_bf16(a, b, target, beta);
   } else {

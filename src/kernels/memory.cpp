@@ -1,6 +1,7 @@
 #include "gato/kernels/memory.h"
 
 #include <c10/core/CPUAllocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -210,8 +211,37 @@ CachingMemory::CachingMemory(int64_t max_cached) {
 
 CachingMemory::~CachingMemory() { Allocator::instance().uninstall(); }
 
-MemoryStatistics memory_statistics() { return Allocator::instance().statistics(); }
-void reset_peak_memory() { Allocator::instance().reset_peak(); }
-void release_cached_memory() { Allocator::instance().release_cached(); }
+MemoryStatistics memory_statistics(c10::Device device) {
+  if (device.is_cpu()) return Allocator::instance().statistics();
+  const auto stats = c10::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+  const auto& bytes = stats.allocated_bytes[0];  // of all sizes together
+  return {.in_use = bytes.current,
+          .peak = bytes.peak,
+          .cached = stats.reserved_bytes[0].current - bytes.current,
+          .system_blocks = stats.segment[0].allocated,
+          .requests = stats.allocation[0].allocated};
+}
+
+void reset_peak_memory(c10::Device device) {
+  if (device.is_cpu()) {
+    Allocator::instance().reset_peak();
+  } else {
+    c10::getDeviceAllocator(device.type())->resetPeakStats(device.index());
+  }
+}
+
+void release_cached_memory(c10::Device device) {
+  if (device.is_cpu()) {
+    Allocator::instance().release_cached();
+  } else {
+    c10::getDeviceAllocator(device.type())->emptyCache();
+  }
+}
+
+int64_t free_gpu_memory(c10::Device device) {
+  GATO_CHECK(!device.is_cpu(), "asked for the memory of a GPU, got the CPU");
+  const auto [free, total] = c10::getDeviceAllocator(device.type())->getMemoryInfo(device.index());
+  return static_cast<int64_t>(free) + memory_statistics(device).cached;
+}
 
 }  // namespace gato::kernels

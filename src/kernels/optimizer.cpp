@@ -9,6 +9,7 @@
 #include "kernels/cpu/optimizer.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/data.h"
+#include "kernels/device_ops.h"
 #include "kernels/parallel.h"
 
 namespace gato::kernels {
@@ -34,11 +35,16 @@ struct Block {
   bool decay;
 };
 
-std::vector<Block> cut(std::span<const UpdateSpan> spans, int64_t elements) {
-  std::vector<Block> blocks;
+void check_spans(std::span<const UpdateSpan> spans, int64_t elements) {
   for (const UpdateSpan& span : spans) {
     GATO_CHECK(span.offset >= 0 && span.size >= 0 && span.offset + span.size <= elements, "span [", span.offset, ", ",
                span.offset + span.size, ") lies outside the buffer of ", elements, " elements");
+  }
+}
+
+std::vector<Block> cut(std::span<const UpdateSpan> spans) {
+  std::vector<Block> blocks;
+  for (const UpdateSpan& span : spans) {
     for (int64_t at = 0; at < span.size; at += kBlock) {
       blocks.push_back({span.offset + at, std::min(kBlock, span.size - at), span.decay});
     }
@@ -58,7 +64,14 @@ void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at:
   check_tensor(second_moment, "second_moment", at::kFloat, {values.size(0)});
   if (compute.defined()) check_tensor(compute, "compute", at::kBFloat16, {values.size(0)});
   GATO_CHECK(step.step >= 1, "steps are counted from 1, got ", step.step);
-  const std::vector<Block> blocks = cut(spans, values.size(0));
+  check_same_device(values, {{"gradients", &gradients},
+                             {"first_moment", &first_moment},
+                             {"second_moment", &second_moment},
+                             {"compute", &compute}});
+  check_spans(spans, values.size(0));
+  if (const DeviceOps* ops = device_ops(values))
+    return ops->adamw_step(values, gradients, first_moment, second_moment, spans, step, compute);
+  const std::vector<Block> blocks = cut(spans);
   const cpu::AdamWFactors with_decay = make_factors(step, true);
   const cpu::AdamWFactors without = make_factors(step, false);
   auto* value = values.mutable_data_ptr<float>();
@@ -79,6 +92,8 @@ void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at:
 void round_to_bf16(const at::Tensor& from, const at::Tensor& to) {
   check_tensor(from, "from", at::kFloat, {-1});
   check_tensor(to, "to", at::kBFloat16, {from.size(0)});
+  check_same_device(from, {{"to", &to}});
+  if (const DeviceOps* ops = device_ops(from)) return ops->round_to_bf16(from, to);
   const auto* x = from.const_data_ptr<float>();
   auto* y = mutable_data<cpu::Bf16>(to);
   for_ranges(from.numel(), 1, [&](int64_t begin, int64_t end) { cpu::convert(x + begin, y + begin, end - begin); });
@@ -87,6 +102,7 @@ void round_to_bf16(const at::Tensor& from, const at::Tensor& to) {
 double squared_norm(const at::Tensor& x) {
   const profile::Scope scope("gradient norm");
   check_tensor(x, "x", at::kFloat, {-1});
+  if (const DeviceOps* ops = device_ops(x)) return ops->squared_norm(x).item<double>();
   const Chunks chunks = make_chunks(x.numel(), 1 << 16, 256);
   std::vector<double> parts(static_cast<size_t>(chunks.number), 0.0);
   const auto* data = x.const_data_ptr<float>();

@@ -13,8 +13,10 @@
 #include "kernels/checks.h"
 #include "kernels/cpu/patch_embedder.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/device_ops.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
+#include "kernels/patch_primitives.h"
 
 // Features are held channels last, [M, side, side, Ch] in memory, and shown to LibTorch's convolutions as [M, Ch, side,
 // side].
@@ -58,6 +60,10 @@ cpu::GroupNormShape norm_shape(const at::Tensor& x, int64_t groups) {
 }
 
 Normalised normalise(const at::Tensor& x, const Parameter& gain, const Parameter& offset, int64_t groups) {
+  if (device_ops(x) != nullptr) {
+    auto [y, statistics] = device::normalise(x, gain.value, offset.value, groups, kEpsilon);
+    return {std::move(y), std::move(statistics)};
+  }
   const cpu::GroupNormShape shape = norm_shape(x, groups);
   const int64_t patches = x.size(0);
   const int64_t size = shape.places * shape.channels;
@@ -78,6 +84,12 @@ Normalised normalise(const at::Tensor& x, const Parameter& gain, const Parameter
 
 at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& statistics,
                               const Parameter& gain, const Parameter& offset, int64_t groups) {
+  if (device_ops(x) != nullptr) {
+    auto [dx, d_gain, d_offset] = device::normalise_backward(dy, x, statistics, gain.value, offset.value, groups);
+    if (gain.gradient.defined()) gain.gradient.add_(d_gain);
+    if (offset.gradient.defined()) offset.gradient.add_(d_offset);
+    return std::move(dx);
+  }
   const cpu::GroupNormShape shape = norm_shape(x, groups);
   const int64_t patches = x.size(0);
   const int64_t size = shape.places * shape.channels;
@@ -111,6 +123,7 @@ at::Tensor normalise_backward(const at::Tensor& dy, const at::Tensor& x, const a
 
 /// Average of a + b over the cells: [M, cells x cells x Ch].
 at::Tensor pool(const at::Tensor& a, const at::Tensor& b) {
+  if (device_ops(a) != nullptr) return device::pool(a, b, kPatchCells);
   const int64_t channels = a.size(1);
   const int64_t side = a.size(2);
   const int64_t out_size = kPatchCells * kPatchCells * channels;
@@ -128,6 +141,7 @@ at::Tensor pool(const at::Tensor& a, const at::Tensor& b) {
 }
 
 at::Tensor pool_backward(const at::Tensor& dy, int64_t channels, int64_t side) {
+  if (device_ops(dy) != nullptr) return device::pool_backward(dy, channels, side, kPatchCells);
   const int64_t size = side * side * channels;
   const at::Tensor dx = empty_features(dy.size(0), channels, side);
   const auto* from = dy.const_data_ptr<float>();
@@ -141,6 +155,7 @@ at::Tensor pool_backward(const at::Tensor& dy, int64_t channels, int64_t side) {
 }
 
 at::Tensor pixels(const at::Tensor& patches) {
+  if (device_ops(patches) != nullptr) return device::pixels(patches);
   const at::Tensor x = empty_features(patches.size(0), 3, kPatchSide);
   const auto* from = patches.const_data_ptr<uint8_t>();
   auto* to = x.mutable_data_ptr<float>();
@@ -208,7 +223,8 @@ void check_parameters(const PatchEmbedderParameters& p, int64_t groups, int64_t 
 at::Tensor embed_patches(const at::Tensor& patches, const PatchEmbedderParameters& p, int64_t groups, int64_t stride) {
   check_parameters(p, groups, stride);
   check_tensor(patches, "patches", at::kByte, {-1, kPatchSide, kPatchSide, 3});
-  if (patches.size(0) == 0) return at::empty({0, p.output.value.size(0)}, at::kFloat);
+  check_same_device(p.stem.value, {{"patches", &patches}, {"output", &p.output.value}});
+  if (patches.size(0) == 0) return at::empty({0, p.output.value.size(0)}, p.output.value.options());
   const std::vector<Parameter> parameters{p.stem,   p.stem_bias, p.gain_1,   p.offset_1,      p.convolution_1,
                                           p.bias_1, p.gain_2,    p.offset_2, p.convolution_2, p.bias_2};
   const std::optional<at::Tensor> anchor =

@@ -85,7 +85,8 @@ double weight_deviation(const ModelConfig& config, const Segment& segment) {
 }  // namespace
 
 void initialise_parameters(const ModelConfig& config, const ModelShape& shape, uint64_t seed, ParameterStore& store) {
-  auto* values = store.values().mutable_data_ptr<float>();
+  const at::Tensor host = store.values().cpu();  // the very same memory on the CPU
+  auto* values = host.mutable_data_ptr<float>();
   for (const Segment& segment : store.segments()) {
     float* at = values + segment.offset;
     if (segment.name == "token_table" || segment.name == "head.weight") {
@@ -102,6 +103,7 @@ void initialise_parameters(const ModelConfig& config, const ModelShape& shape, u
       std::fill_n(at, segment.size, ends_with(segment.name, ".gain") ? 1.0f : 0.0f);
     }
   }
+  if (store.device() != at::kCPU) store.values().copy_(host);
 }
 
 }  // namespace gato::model

@@ -75,13 +75,14 @@ std::vector<std::string> find_problems(const ParameterStore& store, const std::s
 
 void check_flat(const ParameterStore& store, const at::Tensor& flat) {
   GATO_CHECK(flat.defined() && flat.sizes() == store.values().sizes() && flat.scalar_type() == at::kFloat &&
-                 flat.is_contiguous() && flat.device().is_cpu(),
+                 flat.is_contiguous(),
              "the buffer must be laid out like the store's: dense fp32 of ", store.values().numel(), " elements");
 }
 
 }  // namespace
 
-ParameterStore::ParameterStore(std::vector<Declaration> declarations, bool with_gradients, bool with_compute) {
+ParameterStore::ParameterStore(std::vector<Declaration> declarations, bool with_gradients, bool with_compute,
+                               at::Device device) {
   int64_t offset = 0;
   for (Declaration& declaration : declarations) {
     Segment segment{std::move(declaration.name), std::move(declaration.shape), offset, 1, declaration.decay, true};
@@ -91,9 +92,10 @@ ParameterStore::ParameterStore(std::vector<Declaration> declarations, bool with_
     offset += aligned(segment.size);
     segments_.push_back(std::move(segment));
   }
-  values_ = at::zeros({offset}, at::kFloat);
-  if (with_gradients) gradients_ = at::zeros({offset}, at::kFloat);
-  if (with_compute) compute_ = at::zeros({offset}, at::kBFloat16);
+  const auto options = at::TensorOptions().device(device);
+  values_ = at::zeros({offset}, options.dtype(at::kFloat));
+  if (with_gradients) gradients_ = at::zeros({offset}, options.dtype(at::kFloat));
+  if (with_compute) compute_ = at::zeros({offset}, options.dtype(at::kBFloat16));
 }
 
 const Segment* ParameterStore::find(std::string_view name) const {
@@ -153,6 +155,7 @@ void ParameterStore::import_tensors(const checkpoint::SafetensorsReader& reader)
 std::vector<checkpoint::TensorView> export_flat(const ParameterStore& store, const at::Tensor& flat,
                                                 const std::string& prefix) {
   check_flat(store, flat);
+  GATO_CHECK(flat.is_cpu(), "tensors of a file must be in the CPU's memory, the buffer is on ", flat.device().str());
   std::vector<checkpoint::TensorView> views;
   for (const Segment& segment : store.segments()) {
     views.push_back({prefix + segment.name, checkpoint::Dtype::kF32, segment.shape, bytes_of(flat, segment)});
@@ -169,7 +172,9 @@ void import_flat(const ParameterStore& store, const at::Tensor& flat, const std:
         cat(reader.path().string(), " does not fit the model (", problems.size(),
             " differences); load it with the configuration it was trained with:", list_problems(problems)));
   }
-  for (const Segment& segment : store.segments()) reader.read(prefix + segment.name, bytes_of(flat, segment));
+  const at::Tensor host = flat.is_cpu() ? flat : at::zeros(flat.sizes(), at::kFloat);
+  for (const Segment& segment : store.segments()) reader.read(prefix + segment.name, bytes_of(host, segment));
+  if (!flat.is_cpu()) flat.copy_(host);
 }
 
 }  // namespace gato::model

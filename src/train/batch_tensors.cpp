@@ -36,6 +36,15 @@ void select_patches(const data::Batch& batch, int64_t first_token, int64_t end_t
 
 }  // namespace
 
+BatchTensors to_device(BatchTensors tensors, at::Device device) {
+  if (!device.is_cpu()) {
+    for_each_tensor(tensors, [&](at::Tensor& x) {
+      if (x.defined()) x = x.to(device);
+    });
+  }
+  return tensors;
+}
+
 BatchTensors batch_tensors(const data::Batch& batch, int64_t first, int64_t count) {
   GATO_CHECK(first >= 0 && count >= 1 && first + count <= batch.rows, "rows ", first, " + ", count, " of ", batch.rows);
   const int64_t row_tokens = batch.row_tokens;

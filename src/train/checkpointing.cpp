@@ -218,9 +218,13 @@ checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const TrainingSta
                                            const OptimizerState& optimizer, const StaticFiles& static_files,
                                            int64_t attempt) {
   checkpoint::CheckpointWriter writer(folder, state.step);
-  writer.add_tensors("model.safetensors", model.store().export_tensors(), {{"format", "pt"}});
-  writer.add_tensors(kFirstMomentFile, model::export_flat(model.store(), optimizer.first_moment, "first_moment."));
-  writer.add_tensors(kSecondMomentFile, model::export_flat(model.store(), optimizer.second_moment, "second_moment."));
+  const auto add = [&](const char* file, const at::Tensor& flat, const char* prefix, auto&&... metadata) {
+    const at::Tensor host = flat.cpu();  // itself on the CPU
+    writer.add_tensors(file, model::export_flat(model.store(), host, prefix), metadata...);
+  };
+  add("model.safetensors", model.store().values(), "", std::map<std::string, std::string>{{"format", "pt"}});
+  add(kFirstMomentFile, optimizer.first_moment, "first_moment.");
+  add(kSecondMomentFile, optimizer.second_moment, "second_moment.");
   writer.add_file("training_state.json", to_json(state));
   writer.add_file("config.yaml", config_yaml);
   for (const auto& [name, content] : static_files.files) writer.add_file(name, content);

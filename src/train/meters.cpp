@@ -1,5 +1,7 @@
 #include "meters.h"
 
+#include <ATen/ops/empty.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -25,19 +27,26 @@ void LabelMeter::add(const at::Tensor& nll, const std::vector<int32_t>& sources)
   }
 }
 
-void LabelMeter::add_gradients(const at::Tensor& gradient, const at::Tensor& positions,
-                               const std::vector<int32_t>& sources) {
+at::Tensor gradient_squares(const at::Tensor& gradient, const at::Tensor& positions) {
   GATO_CHECK(gradient.dim() == 2 && gradient.is_contiguous() && gradient.scalar_type() == at::kFloat,
              "the gradient of hidden states must be dense fp32 [N, C]");
+  const at::Tensor squares = at::empty({positions.numel()}, at::kDouble);
   const auto* values = gradient.const_data_ptr<float>();
   const auto* position = positions.const_data_ptr<int64_t>();
+  auto* square = squares.mutable_data_ptr<double>();
   const int64_t width = gradient.size(1);
-  for (size_t i = 0; i < sources.size(); ++i) {
+  for (int64_t i = 0; i < positions.numel(); ++i) {
     const float* row = values + position[i] * width;
     double sum = 0;
     for (int64_t c = 0; c < width; ++c) sum += static_cast<double>(row[c]) * static_cast<double>(row[c]);
-    sums_[static_cast<size_t>(sources[i])].gradient += sum;
+    square[i] = sum;
   }
+  return squares;
+}
+
+void LabelMeter::add_gradients(const at::Tensor& squares, const std::vector<int32_t>& sources) {
+  const auto* square = squares.const_data_ptr<double>();
+  for (size_t i = 0; i < sources.size(); ++i) sums_[static_cast<size_t>(sources[i])].gradient += square[i];
 }
 
 void LabelMeter::clear() { sums_.assign(domains_.size(), {}); }

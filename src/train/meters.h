@@ -10,15 +10,17 @@
 /// What the metrics say of a stretch of training, by task and by domain.
 namespace gato::train {
 
+/// Squared lengths, double [P], of rows `positions` (int64 [P]) of `gradient` (dense fp32 [N, C]).
+[[nodiscard]] at::Tensor gradient_squares(const at::Tensor& gradient, const at::Tensor& positions);
+
 /// Losses of labels, and what each label pulls at the model.
 class LabelMeter {
  public:
   explicit LabelMeter(const data::RowPlan& plan);
   /// `nll`: fp32 [P]; `sources`: source of every position.
   void add(const at::Tensor& nll, const std::vector<int32_t>& sources);
-  /// Squared length of the loss's gradient with respect to the hidden state of every position: `gradient` fp32 [N, C],
-  /// `positions` int64 [P].
-  void add_gradients(const at::Tensor& gradient, const at::Tensor& positions, const std::vector<int32_t>& sources);
+  /// `squares`: double [P], squared lengths of the loss's gradient with respect to the hidden state of every position.
+  void add_gradients(const at::Tensor& squares, const std::vector<int32_t>& sources);
   void clear();
   /// Mean nll in nats per label, of the domains (tasks) that had labels.
   [[nodiscard]] std::map<std::string, double> domain_means() const { return means(domains_); }

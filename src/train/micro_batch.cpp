@@ -54,23 +54,25 @@ model::StepShape shape_of(const BatchTensors& tensors) {
 
 /// Bytes at the peak of forward and backward on the first `rows` rows.
 int64_t measure(model::Model& model, const TrainingConfig& config, const data::Batch& batch, int64_t rows) {
-  const BatchTensors tensors = batch_tensors(batch, 0, rows);
+  const at::Device device = model.store().device();
   try {
-    const int64_t before = kernels::memory_statistics().in_use;
-    kernels::reset_peak_memory();
+    const BatchTensors tensors = to_device(batch_tensors(batch, 0, rows), device);
+    const int64_t before = kernels::memory_statistics(device).in_use;
+    kernels::reset_peak_memory(device);
     model::ForwardOptions options;
     options.training = true;
     options.seed = static_cast<uint64_t>(config.train.seed);
     options.recompute = config.train.recompute;
     const model::LossResult result = model.loss(tensors.input, tensors.loss, options, config.train.soft_target_bins);
     model.backward(result.loss);
-    const int64_t bytes = kernels::memory_statistics().peak - before;
+    const int64_t bytes = kernels::memory_statistics(device).peak - before;
     model.store().zero_gradients();
     return bytes;
   } catch (const std::exception& error) {
     model.store().zero_gradients();
     if (!is_out_of_memory(error)) throw;
-    throw DeviceError(explain_out_of_memory(config, model.shape(), shape_of(tensors), error.what()));
+    throw DeviceError(
+        explain_out_of_memory(config, model.shape(), shape_of(batch_tensors(batch, 0, rows)), error.what()));
   }
 }
 
@@ -90,8 +92,9 @@ std::string bytes_text(int64_t bytes) { return format_bytes(static_cast<double>(
 
 }  // namespace
 
-int64_t memory_budget(double share) {
+int64_t memory_budget(double share, at::Device device) {
   GATO_CHECK(share > 0 && share <= 1, "a share of memory of ", share);
+  if (!device.is_cpu()) return static_cast<int64_t>(share * static_cast<double>(kernels::free_gpu_memory(device)));
   const int64_t kibibytes = number_after("/proc/meminfo", "MemAvailable:");
   const int64_t available = kibibytes >= 0 ? kibibytes * 1024 : int64_t{1} << 30;
   const int64_t group = left_in_control_group();
@@ -134,6 +137,7 @@ MicroBatchChoice choose_micro_batch(model::Model& model, const TrainingConfig& c
 
 bool is_out_of_memory(const std::exception& error) {
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return true;
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;  // a GPU's
   // LibTorch's own allocator has no error of its own.
   return dynamic_cast<const c10::Error*>(&error) != nullptr &&
          std::string_view(error.what()).find("can't allocate memory") != std::string_view::npos;

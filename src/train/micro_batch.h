@@ -13,8 +13,8 @@
 namespace gato::train {
 
 /// Bytes that this process may still take: `share` of what the machine has available (MemAvailable), or of what is left
-/// under the control group's limit where that is less.
-[[nodiscard]] int64_t memory_budget(double share = 0.8);
+/// under the control group's limit where that is less; of a GPU, of what is free on it.
+[[nodiscard]] int64_t memory_budget(double share = 0.8, at::Device device = at::kCPU);
 
 /// Bytes of memory that forward and backward of `rows` rows took at their peak.
 struct MicroBatchMeasurement {

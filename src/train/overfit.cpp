@@ -12,6 +12,7 @@
 #include "gato/core/random.h"
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
+#include "gato/kernels/device.h"
 #include "gato/tokenizer/sequence.h"
 #include "gato/train/trainer.h"
 #include "session.h"
@@ -85,13 +86,18 @@ OverfitOutcome overfit_one_batch(const TrainingConfig& original, const OverfitOp
   GATO_CHECK(options.steps > 0 && options.tolerance > 0, "overfitting needs steps and a tolerance, got ", options.steps,
              " and ", options.tolerance);
   const TrainingConfig config = overfit_config(original, options.steps);
+  const at::Device device = kernels::open_device(config.train.device);
   const data::OpenedData data = open_data(config);
   set_thread_budget(static_cast<int>(config.train.threads));
   at::set_num_threads(thread_budget());
-  const data::Batch batch = data::RowBuilder(data.plan, true).build(0, config.train.batch_rows);
+  const InputPreparer inputs(device, config.train.micro_batch_rows.of(config.train.batch_rows));
+  const StepInput input = inputs.prepare(data::RowBuilder(data.plan, true).build(0, config.train.batch_rows));
+  const data::Batch& batch = input.batch;
   if (batch.loss_weight_sum <= 0) throw DataError("the first batch of the run has no label to learn from");
 
-  model::Model model(config.model, model_shape(*data.vocabulary), static_cast<uint64_t>(config.train.seed));
+  model::Model model(config.model, model_shape(*data.vocabulary), static_cast<uint64_t>(config.train.seed),
+                     model::Model::Purpose::kTraining, device);
+  inputs.wait_for(input);
   OptimizerState optimizer{at::zeros_like(model.store().values()), at::zeros_like(model.store().values())};
   Stepper stepper(config, model, optimizer);
   LabelMeter meter(*data.plan);
@@ -100,7 +106,7 @@ OverfitOutcome overfit_one_batch(const TrainingConfig& original, const OverfitOp
   outcome.lowest = lowest_loss(batch, config.model.action_inputs);
   while (!outcome.reached && state.step < options.steps) {
     throw_if_stopped("overfitting one batch");
-    const StepResult result = stepper.run(batch, state, meter);
+    const StepResult result = stepper.run(input, state, meter);
     if (!result.refused.empty()) {
       throw DivergedError(cat("step ", state.step, " on the first batch is not finite (", result.refused,
                               "); lower optimizer.learning_rate or set optimizer.clip_norm"));

@@ -10,6 +10,7 @@
 #include "gato/core/error.h"
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
+#include "gato/kernels/device.h"
 #include "session.h"
 
 namespace gato::train {
@@ -34,8 +35,9 @@ std::string gradient_table(const model::ParameterStore& store, double weight_sum
     int64_t broken;
   };
   std::vector<Line> lines;
+  const at::Tensor gradients = store.gradients().cpu();
   for (const model::Segment& segment : store.segments()) {
-    const at::Tensor gradient = store.gradients().slice(0, segment.offset, segment.offset + segment.size);
+    const at::Tensor gradient = gradients.slice(0, segment.offset, segment.offset + segment.size);
     const int64_t broken = segment.size - at::isfinite(gradient).sum().item<int64_t>();
     lines.push_back({gradient.to(at::kDouble).norm().item<double>() / weight_sum, segment.name, broken});
   }
@@ -51,7 +53,8 @@ std::string gradient_table(const model::ParameterStore& store, double weight_sum
 
 bool equals_checkpoint(const model::ParameterStore& store, const Path& path) {
   const checkpoint::SafetensorsReader reader(path / "model.safetensors");
-  for (const checkpoint::TensorView& tensor : store.export_tensors()) {
+  const at::Tensor values = store.values().cpu();
+  for (const checkpoint::TensorView& tensor : model::export_flat(store, values, "")) {
     std::vector<std::byte> stored(tensor.data.size());
     reader.read(tensor.name, stored);
     if (!std::equal(stored.begin(), stored.end(), tensor.data.begin())) return false;
@@ -78,7 +81,8 @@ class Replayer {
         data_(open_data(config, folder, std::numeric_limits<int64_t>::max())),
         meter_(*data_.plan) {
     model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary),
-                                            static_cast<uint64_t>(config.train.seed));
+                                            static_cast<uint64_t>(config.train.seed), model::Model::Purpose::kTraining,
+                                            kernels::open_device(config.train.device));
     optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
   }
 
@@ -90,13 +94,15 @@ class Replayer {
     replay.from_step = state_.step;
     const data::RowBuilder builder(data_.plan, true, known_damage());
     Stepper stepper(config_, *model_, optimizer_);
+    const InputPreparer inputs(model_->store().device(), config_.train.micro_batch_rows.of(config_.train.batch_rows));
     std::string lines;
     while (state_.step < step) {
       throw_if_stopped("replay");
       meter_.clear();
-      const data::Batch batch = builder.build(state_.next_row, config_.train.batch_rows);
-      const StepResult result = stepper.run(batch, state_, meter_);
-      weight_sum_ = batch.loss_weight_sum;
+      const StepInput input = inputs.prepare(builder.build(state_.next_row, config_.train.batch_rows));
+      inputs.wait_for(input);
+      const StepResult result = stepper.run(input, state_, meter_);
+      weight_sum_ = input.batch.loss_weight_sum;
       lines += compare(result, steps, replay);
     }
     replay.report = report(replay, start, lines);

@@ -53,7 +53,8 @@ TrainingConfig expanded(TrainingConfig config) {
 }  // namespace
 
 Session::Session(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps)
-    : config_(expanded(config)),
+    : device_(kernels::open_device(config.train.device)),
+      config_(expanded(config)),
       folder_(config.run.dir),
       began_(find_start()),
       data_(open_data(config_, folder_, began_.next_row)),
@@ -61,7 +62,8 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
       losses_(*data_.plan),
       shares_(*data_.plan) {
   model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary),
-                                          static_cast<uint64_t>(config.train.seed));
+                                          static_cast<uint64_t>(config.train.seed), model::Model::Purpose::kTraining,
+                                          device_);
   optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
   stepper_ = std::make_unique<Stepper>(config_, *model_, optimizer_);
   folder_.lock();
@@ -125,9 +127,9 @@ void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) {
 void Session::measure_micro_batch() {
   const data::RowBuilder builder(data_.plan, true, quarantine_);
   const data::Batch batch = builder.build(state_.next_row, config_.train.batch_rows);
-  const int64_t budget = memory_budget();
+  const int64_t budget = memory_budget(0.8, device_);
   const MicroBatchChoice choice = choose_micro_batch(*model_, config_, batch, budget);
-  kernels::release_cached_memory();
+  kernels::release_cached_memory(device_);
   std::vector<std::string> tried;
   for (const auto& [rows, bytes] : choice.measured)
     tried.push_back(cat(rows, rows == 1 ? " row " : " rows ", format_bytes(static_cast<double>(bytes))));
@@ -172,6 +174,7 @@ TrainingOutcome Session::run() {
   seconds_before_ = state_.seconds;
   tokens_before_ = state_.tokens;
   first_step_ = state_.step;
+  inputs_ = std::make_unique<InputPreparer>(device_, config_.train.micro_batch_rows.of(config_.train.batch_rows));
   loader_ = std::make_unique<data::Loader>(
       std::make_shared<const data::RowBuilder>(data_.plan, true, quarantine_), state_.next_row,
       config_.train.batch_rows, 0, 1, static_cast<int>(config_.data.loader_threads), config_.data.prefetch_batches);
@@ -182,7 +185,7 @@ TrainingOutcome Session::run() {
     while (state_.step < config_.train.steps && !out_of_time()) {
       throw_if_stopped("training");
       profile_steps();
-      step(next_batch());
+      step(next_input());
       if (due(config_.train.log_every) || state_.step == config_.train.steps) log_point();
       if (due(config_.train.validate_every) || state_.step == config_.train.steps) validate();
       if (due(config_.train.checkpoint_every) || take_save_request()) save();
@@ -205,9 +208,20 @@ TrainingOutcome Session::run() {
   return outcome;
 }
 
-data::Batch Session::next_batch() {
-  const profile::Scope scope("waiting for data");
-  return loader_->next();
+/// On a GPU the input of the step behind is fetched too, so that its copies run beside this step's work.
+StepInput Session::next_input() {
+  const auto fetch = [&] {
+    data::Batch batch = [&] {
+      const profile::Scope scope("waiting for data");
+      return loader_->next();
+    }();
+    return inputs_->prepare(std::move(batch));
+  };
+  StepInput input = ahead_ ? std::move(*ahead_) : fetch();
+  ahead_.reset();
+  inputs_->wait_for(input);
+  if (!device_.is_cpu()) ahead_ = fetch();
+  return input;
 }
 
 /// Records the steps that were asked for once the first ones, which take memory, are done.
@@ -228,7 +242,7 @@ void Session::profile_steps() {
 
 /// Parameters and state are those of the last whole step.
 void Session::out_of_memory(const data::Batch& batch, const std::string& cause) {
-  kernels::release_cached_memory();
+  kernels::release_cached_memory(device_);
   save();
   model::StepShape shape;
   shape.rows = config_.train.micro_batch_rows.of(batch.rows);
@@ -243,10 +257,11 @@ void Session::out_of_memory(const data::Batch& batch, const std::string& cause) 
                         ". Everything up to step ", state_.step, " is saved"));
 }
 
-void Session::step(const data::Batch& batch) {
+void Session::step(const StepInput& input) {
+  const data::Batch& batch = input.batch;
   const StepResult result = [&] {
     try {
-      return stepper_->run(batch, state_, losses_);
+      return stepper_->run(input, state_, losses_);
     } catch (const std::exception& error) {
       if (!is_out_of_memory(error)) throw;
       out_of_memory(batch, error.what());
@@ -386,9 +401,9 @@ void Session::validate() {
   for (int64_t row = begin_row; row < end_row; row += micro) {
     throw_if_stopped("validation");
     const data::Batch batch = builder.build(row, std::min(micro, end_row - row));
-    const BatchTensors tensors = batch_tensors(batch, 0, batch.rows);
+    const BatchTensors tensors = to_device(batch_tensors(batch, 0, batch.rows), device_);
     if (tensors.loss_sources.empty()) continue;
-    losses.add(model_->loss(tensors.input, tensors.loss).nll, tensors.loss_sources);
+    losses.add(model_->loss(tensors.input, tensors.loss).nll.cpu(), tensors.loss_sources);
   }
   validation_loss_ = losses.domain_means();
   last_validated_step_ = state_.step;

@@ -8,6 +8,7 @@
 #include "checkpointing.h"
 #include "gato/data/batch.h"
 #include "gato/data/open.h"
+#include "gato/kernels/device.h"
 #include "gato/kernels/memory.h"
 #include "gato/run/metrics.h"
 #include "gato/run/run_folder.h"
@@ -48,9 +49,9 @@ class Session {
   void record_data();
   void tell_loader(double waited_share) const;
   void print_shares() const;
-  [[nodiscard]] data::Batch next_batch();
+  [[nodiscard]] StepInput next_input();
   void profile_steps();
-  void step(const data::Batch& batch);
+  void step(const StepInput& input);
   [[noreturn]] void out_of_memory(const data::Batch& batch, const std::string& cause);
   void note(const data::Batch& batch, const StepResult& result);
   void refuse_step(const std::string& why);
@@ -62,7 +63,8 @@ class Session {
   [[nodiscard]] bool out_of_time() const;
   [[nodiscard]] int64_t refused_in_a_row() const;
 
-  kernels::CachingMemory memory_;  // first: tensors come and go while it lives
+  const at::Device device_;        // first: opened before anything asks LibTorch for a GPU
+  kernels::CachingMemory memory_;  // tensors come and go while it lives
   TrainingConfig config_;
   std::string config_yaml_;
   run::RunFolder folder_;
@@ -79,6 +81,8 @@ class Session {
   std::unique_ptr<run::TensorBoardWriter> tensorboard_;
   std::unique_ptr<run::StepLogWriter> step_log_;
   std::unique_ptr<data::Loader> loader_;
+  std::unique_ptr<InputPreparer> inputs_;
+  std::optional<StepInput> ahead_;  // of the next step, on its way to a GPU
 
   // Of the present call
   Clock::time_point start_;

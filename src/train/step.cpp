@@ -13,32 +13,34 @@
 
 namespace gato::train {
 
-StepResult Stepper::run(const data::Batch& batch, TrainingState& state, LabelMeter& meter) {
+/// Squared lengths of the gradients of the hidden states at the loss positions, on the CPU.
+at::Tensor Stepper::squared_lengths(const at::Tensor& gradient, const at::Tensor& positions) {
+  if (gradient.is_cpu()) return gradient_squares(gradient.to(at::kFloat).contiguous(), positions);
+  return gradient.index_select(0, positions).to(at::kFloat).square().sum(1, false, at::kDouble);
+}
+
+StepResult Stepper::run(const StepInput& input, TrainingState& state, LabelMeter& meter) {
+  const data::Batch& batch = input.batch;
   model_.store().zero_gradients();
-  const int64_t micro = config_.train.micro_batch_rows.of(batch.rows);
-  double weight_sum = 0, summed_loss = 0;
-  for (int64_t first = 0; first < batch.rows; first += micro) {
-    const BatchTensors tensors = [&] {
-      const profile::Scope scope("tensors of the batch");
-      return batch_tensors(batch, first, std::min(micro, batch.rows - first));
-    }();
+  double weight_sum = 0;
+  std::vector<Measured> measured;
+  for (const auto& [first_row, tensors] : input.micro) {
     if (tensors.loss_sources.empty()) continue;
     at::Tensor hidden;
     model::ForwardOptions options;
     options.training = true;
     options.seed = static_cast<uint64_t>(config_.train.seed);
     options.step = state.step;
-    options.first_row = batch.first_row + first;
+    options.first_row = first_row;
     options.recompute = config_.train.recompute;
     options.hidden = &hidden;
     const model::LossResult result = model_.loss(tensors.input, tensors.loss, options, config_.train.soft_target_bins);
     hidden.retain_grad();
     model_.backward(result.loss);
-    summed_loss += result.loss.item<double>();
     weight_sum += tensors.weight_sum;
     const profile::Scope scope("meters");
-    meter.add(result.nll, tensors.loss_sources);
-    meter.add_gradients(hidden.grad().to(at::kFloat).contiguous(), tensors.loss.positions, tensors.loss_sources);
+    measured.push_back({result.loss.detach(), result.nll, squared_lengths(hidden.grad(), tensors.loss.positions),
+                        &tensors.loss_sources});
   }
   state.step += 1;
   state.next_row += config_.train.batch_rows;
@@ -48,14 +50,26 @@ StepResult Stepper::run(const data::Batch& batch, TrainingState& state, LabelMet
     done.loss = std::numeric_limits<double>::quiet_NaN();
     return done;
   }
-  done.loss = summed_loss / weight_sum;
   done.gradient_norm = std::sqrt(kernels::squared_norm(model_.store().gradients())) / weight_sum;
+  done.loss = read(measured, meter) / weight_sum;
   if (std::isfinite(done.loss) && std::isfinite(done.gradient_norm)) {
     update(done.gradient_norm, weight_sum, state);
   } else {
     done.refused = cat("loss ", done.loss, ", gradient norm ", done.gradient_norm);
   }
   return done;
+}
+
+/// Tells the meter; returns the summed loss. After all work of the step is on its way, since a GPU is waited for here.
+double Stepper::read(const std::vector<Measured>& measured, LabelMeter& meter) {
+  const profile::Scope scope("meters");
+  double summed_loss = 0;
+  for (const Measured& m : measured) {
+    summed_loss += m.loss.item<double>();
+    meter.add(m.nll.cpu(), *m.sources);
+    meter.add_gradients(m.gradient_squares.cpu(), *m.sources);
+  }
+  return summed_loss;
 }
 
 void Stepper::update(double norm, double weight_sum, TrainingState& state) {

@@ -2,8 +2,8 @@
 #include <string>
 
 #include "checkpointing.h"
-#include "gato/data/batch.h"
 #include "meters.h"
+#include "step_input.h"
 
 namespace gato::train {
 
@@ -22,9 +22,16 @@ class Stepper {
       : config_(config), model_(model), optimizer_(optimizer) {}
 
   /// Advances `state` by one step, whether or not it is refused, and tells `meter` of every label.
-  StepResult run(const data::Batch& batch, TrainingState& state, LabelMeter& meter);
+  StepResult run(const StepInput& input, TrainingState& state, LabelMeter& meter);
 
  private:
+  /// What a micro-batch leaves for the meters, on the model's device.
+  struct Measured {
+    at::Tensor loss, nll, gradient_squares;
+    const std::vector<int32_t>* sources;
+  };
+  [[nodiscard]] static at::Tensor squared_lengths(const at::Tensor& gradient, const at::Tensor& positions);
+  [[nodiscard]] static double read(const std::vector<Measured>& measured, LabelMeter& meter);
   void update(double norm, double weight_sum, TrainingState& state);
 
   const TrainingConfig& config_;

@@ -1,4 +1,6 @@
 #pragma once
+#include <c10/core/Device.h>
+
 #include <cstdint>
 #include <new>
 #include <string>
@@ -45,9 +47,12 @@ class CachingMemory {
   CachingMemory& operator=(const CachingMemory&) = delete;
 };
 
-[[nodiscard]] MemoryStatistics memory_statistics();
-void reset_peak_memory();
-/// Gives all cached blocks back to the system.
-void release_cached_memory();
+/// Of the CPU, or of a GPU's allocator, which is LibTorch's.
+[[nodiscard]] MemoryStatistics memory_statistics(c10::Device device = c10::kCPU);
+void reset_peak_memory(c10::Device device = c10::kCPU);
+/// Gives all cached blocks back to the system, or to the GPU.
+void release_cached_memory(c10::Device device = c10::kCPU);
+/// Bytes of a GPU that nobody holds, those cached for this process counted in.
+[[nodiscard]] int64_t free_gpu_memory(c10::Device device);
 
 }  // namespace gato::kernels

@@ -45,7 +45,8 @@ class ParameterStore {
   };
   /// Lays the parameters out in the given order and fills them with zeros. Without gradients the store serves inference
   /// alone. Throws ContractError for a name that comes twice.
-  ParameterStore(std::vector<Declaration> declarations, bool with_gradients, bool with_compute = false);
+  ParameterStore(std::vector<Declaration> declarations, bool with_gradients, bool with_compute = false,
+                 at::Device device = at::kCPU);
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 
@@ -75,7 +76,10 @@ class ParameterStore {
   /// Views of a parameter, sharing memory with the buffers. ContractError for an unknown name.
   [[nodiscard]] kernels::Parameter parameter(std::string_view name) const;
 
-  /// The parameters as named tensors that point into the buffer: valid while the store lives and is not written to.
+  [[nodiscard]] at::Device device() const { return values_.device(); }
+
+  /// The parameters of a store on the CPU as named tensors that point into the buffer: valid while the store lives and
+  /// is not written to. From a GPU: export_flat of a copy.
   [[nodiscard]] std::vector<checkpoint::TensorView> export_tensors() const;
   /// Fills the buffer from a file. Strict: throws CheckpointError that lists (up to some) missing and unexpected names,
   /// and the shapes and dtypes that differ, before anything is changed. Only F32 is accepted.
@@ -87,8 +91,9 @@ class ParameterStore {
   at::Tensor values_, gradients_, compute_;
 };
 
-/// Any other flat fp32 buffer laid out like the store's (optimizer moments), as named tensors "<prefix><segment name>",
-/// and back, with the same strictness.
+/// A flat fp32 buffer on the CPU laid out like the store's (its values, optimizer moments), as named tensors
+/// "<prefix><segment name>" that point into it. import_flat is the way back, onto any device, with import_tensors's
+/// strictness.
 [[nodiscard]] std::vector<checkpoint::TensorView> export_flat(const ParameterStore& store, const at::Tensor& flat,
                                                               const std::string& prefix);
 void import_flat(const ParameterStore& store, const at::Tensor& flat, const std::string& prefix,

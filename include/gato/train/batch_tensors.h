@@ -13,6 +13,18 @@ struct BatchTensors {
   double weight_sum = 0;              ///< Of the loss positions.
 };
 
+/// use(x) for every tensor of `tensors`, defined or not.
+template <class Tensors, class Use>
+void for_each_tensor(Tensors& tensors, const Use& use) {
+  auto& [ids, starts, locals, patch_index, patches, patch_rows, patch_columns] = tensors.input;
+  auto& [positions, targets, weights] = tensors.loss;
+  (use(ids), use(starts), use(locals), use(patch_index), use(patches), use(patch_rows), use(patch_columns));
+  (use(positions), use(targets), use(weights));
+}
+
+/// The tensors on `device`: themselves on the CPU, else copies.
+[[nodiscard]] BatchTensors to_device(BatchTensors tensors, at::Device device);
+
 /// Rows [first, first + count) of `batch`, counted inside the batch.
 [[nodiscard]] BatchTensors batch_tensors(const data::Batch& batch, int64_t first, int64_t count);
 

@@ -43,9 +43,10 @@ std::string config_value_yaml(const MicroBatchRows& value);
 /// The training loop.
 struct LoopConfig {
   int64_t steps = 1000000;
-  int64_t batch_rows = 512;         ///< Rows per step, over all processes.
+  int64_t batch_rows = 512;              ///< Rows per step, over all processes.
   MicroBatchRows micro_batch_rows = {};  ///< Rows per forward pass. Gradients are accumulated.
   bool recompute = false;       ///< Backward computes the blocks again: the same numbers, less memory, a third slower.
+  std::string device = "auto";  ///< auto (a GPU where there is one), cpu, cuda or cuda:N.
   int64_t seed = 0;             ///< Of parameters, data order and stochastic depth.
   double soft_target_bins = 0;  ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
   int64_t log_every = 100;      ///< Steps between lines on the console and points in metrics.jsonl.
@@ -67,6 +68,7 @@ GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
             GATO_FIELD(recompute,
                        "Whether backward computes the blocks again instead of keeping what is inside them: the same "
                        "numbers with much less memory, a third slower."),
+            GATO_FIELD(device, "auto (a GPU where there is one), cpu, cuda or cuda:N."),
             GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),
             GATO_FIELD(soft_target_bins,
                        "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),

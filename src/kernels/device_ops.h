@@ -1,0 +1,106 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "gato/kernels/attention.h"
+#include "gato/kernels/cross_entropy.h"
+#include "gato/kernels/device.h"
+#include "gato/kernels/dropout.h"
+#include "gato/kernels/embedding.h"
+#include "gato/kernels/optimizer.h"
+
+namespace gato::kernels {
+
+/// LayerNorm's tensors as ResidualLayerNormFunction holds them: undefined where absent.
+struct NormForward {
+  at::Tensor x, delta, factors;  ///< [N, C], [N, C], [B]
+  at::Tensor gain, offset;       ///< [C]
+  at::Tensor sum, y;             ///< [N, C]; sum undefined without delta
+  at::Tensor statistics;         ///< [2, N]: mean, inverse deviation
+};
+struct NormBackward {
+  at::Tensor sum, statistics, gain, factors;
+  at::Tensor y_gradient, sum_gradient;        ///< sum_gradient undefined: nothing flows in there
+  at::Tensor x_gradient, delta_gradient;      ///< written; delta_gradient undefined: not wanted
+  at::Tensor gain_gradient, offset_gradient;  ///< added to; undefined: not wanted
+};
+
+/// A chunk of the head's positions.
+struct HeadChunk {
+  at::Tensor logits;            ///< [p, V]
+  at::Tensor targets, weights;  ///< int64 [p], fp32 [p]
+  SoftTargets soft;
+  at::Tensor loss, nll;        ///< fp32 [p], written
+  bool differentiate = false;  ///< whether logits become the gradient of scale x weight x loss in place
+  at::Tensor scale;            ///< fp32 []; undefined: 1
+};
+
+/// What operations ask of an accelerator. The operation has checked its arguments; results are put on the current
+/// stream of the tensors' device. Throws DeviceError when a launch is refused.
+class DeviceOps {
+ public:
+  virtual ~DeviceOps() = default;
+
+  /// y[i, :] = row for every i; `y` fp32 or bf16.
+  virtual void fill_rows(const at::Tensor& row, const at::Tensor& y) const = 0;
+  /// totals += column sums of `x`, fp32 or bf16.
+  virtual void add_column_sums(const at::Tensor& x, const at::Tensor& totals) const = 0;
+  virtual void norm_forward(const NormForward& call) const = 0;
+  virtual void norm_backward(const NormBackward& call) const = 0;
+  virtual void geglu_forward(const at::Tensor& x, const at::Tensor& y) const = 0;
+  virtual void geglu_backward(const at::Tensor& x, const at::Tensor& y_gradient,
+                              const at::Tensor& x_gradient) const = 0;
+  /// Whether attention can be computed for head dimension and type of `qkv` by own kernels.
+  [[nodiscard]] virtual bool takes_attention(const at::Tensor& qkv) const = 0;
+  virtual void attention_forward(const at::Tensor& qkv, const at::Tensor& starts, const RotaryTable& rotary,
+                                 const at::Tensor& out, const at::Tensor& log_sum) const = 0;
+  virtual void attention_backward(const at::Tensor& qkv, const at::Tensor& starts, const RotaryTable& rotary,
+                                  const at::Tensor& out, const at::Tensor& log_sum, const at::Tensor& out_gradient,
+                                  const at::Tensor& qkv_gradient) const = 0;
+  virtual void embed_forward(const EmbeddingInput& input, const EmbeddingTables& tables, const at::Tensor& vectors,
+                             const at::Tensor& out) const = 0;
+  /// table_gradient[rows[i], :] += gradient[places[i], :] (places undefined: i), in ascending order of places.
+  virtual void scatter_rows(const at::Tensor& rows, const at::Tensor& places, const at::Tensor& gradient,
+                            const at::Tensor& table_gradient) const = 0;
+  virtual void cross_entropy(const HeadChunk& chunk) const = 0;
+  /// sum of losses x weights, fp32 [], summed in fp64.
+  [[nodiscard]] virtual at::Tensor weighted_sum(const at::Tensor& losses, const at::Tensor& weights) const = 0;
+  virtual void dropout(const at::Tensor& x, double probability, const DropoutStream& stream,
+                       const at::Tensor& y) const = 0;
+  virtual void round_to_bf16(const at::Tensor& from, const at::Tensor& to) const = 0;
+  /// double [1] on the device.
+  [[nodiscard]] virtual at::Tensor squared_norm(const at::Tensor& x) const = 0;
+  virtual void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
+                          const at::Tensor& second_moment, std::span<const UpdateSpan> spans, const AdamWStep& step,
+                          const at::Tensor& compute) const = 0;
+
+  // The device itself.
+  [[nodiscard]] virtual int num_devices() const = 0;
+  [[nodiscard]] virtual GpuProperties properties(int index) const = 0;
+};
+
+/// Operations for tensors on the device of `x`; null: the CPU's own.
+[[nodiscard]] const DeviceOps* device_ops(const at::Tensor& x);
+
+/// While it lives, tensors on `type` go to `ops`: how the CUDA half comes in, and how tests put tensors of the CPU
+/// through emulated kernels.
+class ScopedDeviceOps {
+ public:
+  ScopedDeviceOps(at::DeviceType type, const DeviceOps& ops);
+  ~ScopedDeviceOps();
+  ScopedDeviceOps(const ScopedDeviceOps&) = delete;
+  ScopedDeviceOps& operator=(const ScopedDeviceOps&) = delete;
+
+ private:
+  at::DeviceType type_;
+  const DeviceOps* before_;
+};
+
+/// What libgato_cuda.so exports as `gato_cuda_device_ops`: its operations, which live as long as the process.
+using DeviceOpsEntry = const DeviceOps* (*)();
+
+}  // namespace gato::kernels
