@@ -23,6 +23,7 @@ size_t lanes_per_phase(const LoggedAccess& access) {
 /// Passes that lanes [begin, end) need: the most different words that one bank holds of theirs.
 uint64_t bank_cycles(const Request& request, size_t begin, size_t end) {
   std::array<uintptr_t, kWarpLanes * 4> words;
+  std::array<uintptr_t, kBanks> first_of_bank;
   std::array<int, kBanks> of_bank{};
   size_t num_words = 0;
   int cycles = 0;
@@ -30,10 +31,16 @@ uint64_t bank_cycles(const Request& request, size_t begin, size_t end) {
     const uintptr_t first = request[i]->address / kBankBytes;
     const uintptr_t last = (request[i]->address + request[i]->bytes - 1) / kBankBytes;
     for (uintptr_t word = first; word <= last; ++word) {
-      const auto known_end = words.begin() + static_cast<std::ptrdiff_t>(num_words);
-      if (std::find(words.begin(), known_end, word) != known_end) continue;  // broadcast
+      const size_t bank = word % kBanks;
+      if (of_bank[bank] == 0) {
+        first_of_bank[bank] = word;
+      } else {
+        const auto known_end = words.begin() + static_cast<std::ptrdiff_t>(num_words);
+        const bool known = first_of_bank[bank] == word || std::find(words.begin(), known_end, word) != known_end;
+        if (known) continue;  // broadcast
+      }
       words[num_words++] = word;
-      cycles = std::max(cycles, ++of_bank[word % kBanks]);
+      cycles = std::max(cycles, ++of_bank[bank]);
     }
   }
   return static_cast<uint64_t>(cycles);

@@ -15,6 +15,7 @@ namespace gato::cuda_emulation {
 namespace {
 
 constexpr size_t kKeptFaults = 100;
+constexpr int kKeptPerPlace = 3;  // of one kind in one launch: a missing barrier makes thousands
 constexpr size_t kDeviceSharedLimit = 227 * 1024;
 constexpr unsigned kMaxGridYz = 65535;
 
@@ -99,7 +100,8 @@ uint32_t GridRun::next_serial() { return machine.next_serial.fetch_add(1); }
 void GridRun::add_fault(const Thread& thread, RawFault fault, bool fatal) {
   const std::lock_guard lock(mutex_);
   ++num_faults;
-  if (fatal || faults.size() < kKeptFaults) {
+  const bool few_here = ++at_place_[{fault.kind, fault.site.word()}] <= kKeptPerPlace;
+  if (fatal || (few_here && faults.size() < kKeptFaults)) {
     faults.push_back({std::move(fault), thread.block->index(), thread.id, fatal});
   }
   if (fatal) aborted_ = true;

@@ -1,7 +1,13 @@
 // Kernels are compiled with -fsanitize=thread, which puts a call before every memory access. In place of that
 // sanitizer's runtime, these are its callbacks: accesses go to the emulator. Compilers split wide accesses and merge
 // narrow ones as they like, so vectors go through the functions of kernels/cuda/ptx.h.
+//
+// Likewise the undefined-behaviour sanitizer's callbacks: what is undefined in C++ is undefined in a kernel.
+#include <cstdio>
+#include <cstdlib>
+
 #include "cuda_emulation/machine.h"
+#include "gato/core/text.h"
 
 namespace gato::cuda_emulation {
 namespace {
@@ -25,6 +31,26 @@ void on_range(const void* pointer, size_t size, bool write, const void* return_a
     address += step;
     size -= step;
   }
+}
+
+/// How the compiler begins the data of every check: the place in the source.
+struct CheckedPlace {
+  const char* file;
+  uint32_t line;
+  uint32_t column;
+};
+
+/// Ends the launch, since what follows would touch memory that is not the kernel's. In host code of kernel files there
+/// is no launch to end: the program stops.
+void on_undefined(const void* data, FaultKind kind, const std::string& what) {
+  const CheckedPlace& place = *static_cast<const CheckedPlace*>(data);
+  Thread* thread = Block::in_kernel();
+  if (thread == nullptr) {
+    std::fprintf(stderr, "%s:%u: undefined behaviour: %s\n", place.file, place.line, what.c_str());
+    std::abort();
+  }
+  const Instruction instruction;
+  thread->block->report({kind, what, Site::here(place.file, place.line), "", 0}, true);
 }
 
 }  // namespace
@@ -68,5 +94,40 @@ unsigned char __tsan_atomic8_load(const volatile unsigned char* p, int) { return
 unsigned __tsan_atomic32_load(const volatile unsigned* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 unsigned __tsan_atomic32_fetch_add(volatile unsigned* p, unsigned value, int) {
   return __atomic_fetch_add(p, value, __ATOMIC_SEQ_CST);
+}
+}
+
+extern "C" {
+void __ubsan_handle_out_of_bounds(void* data, uintptr_t index) {
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined,
+                                     gato::cat("index ", static_cast<intptr_t>(index), " is outside its array"));
+}
+void __ubsan_handle_shift_out_of_bounds(void* data, uintptr_t, uintptr_t distance) {
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined,
+                                     gato::cat("a shift by ", static_cast<intptr_t>(distance), " bits"));
+}
+void __ubsan_handle_divrem_overflow(void* data, uintptr_t, uintptr_t) {
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined,
+                                     "a division by zero, or one whose result does not fit");
+}
+void __ubsan_handle_add_overflow(void* data, uintptr_t, uintptr_t) {
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined, "a signed sum that overflows");
+}
+void __ubsan_handle_sub_overflow(void* data, uintptr_t, uintptr_t) {
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined,
+                                     "a signed difference that overflows");
+}
+void __ubsan_handle_mul_overflow(void* data, uintptr_t, uintptr_t) {
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined,
+                                     "a signed product that overflows");
+}
+void __ubsan_handle_negate_overflow(void* data, uintptr_t) {
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined,
+                                     "a signed negation that overflows");
+}
+// Plain vectors of 8 or 16 bytes, which reach the hooks above in pieces.
+void __ubsan_handle_type_mismatch_v1(void* data, uintptr_t) {
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kMisaligned,
+                                     "a pointer that is no multiple of its type's alignment");
 }
 }

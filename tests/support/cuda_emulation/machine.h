@@ -104,7 +104,6 @@ struct MmaOperands {
   Float4 d;
   Uint4 a;
   uint32_t b[2];
-  bool bfloat16;
 };
 struct ShuffleOperands {
   uint64_t value;
@@ -284,11 +283,12 @@ class GridRun {
     int thread;
     bool fatal;
   };
-  std::vector<PlacedFault> faults;  ///< The first kKeptFaults; read when all blocks ended.
+  std::vector<PlacedFault> faults;  ///< The first of each place; read when all blocks ended.
   uint64_t num_faults = 0;
 
  private:
   std::mutex mutex_;
+  std::map<std::pair<FaultKind, uint64_t>, int> at_place_;
   std::atomic<bool> aborted_{false};
 };
 

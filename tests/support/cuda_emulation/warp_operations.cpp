@@ -1,5 +1,4 @@
 // What the lanes of a warp do together: __syncwarp, shuffles, votes, ldmatrix, mma.
-#include <array>
 #include <bit>
 #include <cstring>
 
@@ -188,30 +187,31 @@ Uint4 ldmatrix(const void* row, int count, bool transposed, Site site) {
 
 namespace {
 
-float widen_bits(uint32_t bits, bool bfloat16) {
-  const uint16_t half = static_cast<uint16_t>(bits);
-  return bfloat16 ? widen(BFloat16{half}) : widen(Float16{half});
-}
+using Row = float __attribute__((vector_size(8 * sizeof(float))));
 
 struct Matrices {
-  alignas(64) std::array<std::array<float, 16>, 16> a;
-  alignas(64) std::array<std::array<float, 8>, 16> b;
-  alignas(64) std::array<std::array<float, 8>, 16> d;
+  float a[16][16];
+  alignas(64) float b[16][8];
+  alignas(64) float d[16][8];
 };
 
+template <class T>
+void widen_pair(uint32_t bits, float& low, float& high) {
+  low = widen(T{static_cast<uint16_t>(bits)});
+  high = widen(T{static_cast<uint16_t>(bits >> 16)});
+}
+
 /// The fragments of lane `lane` into whole matrices: PTX ISA, "Matrix Fragments for mma.m16n8k16".
+template <class T>
 void gather(const MmaOperands& operands, size_t lane, Matrices& m) {
   const size_t group = lane / 4;
   const size_t pair = 2 * (lane % 4);
   for (size_t r = 0; r < 4; ++r) {
-    const size_t row = group + (r % 2) * 8;
-    const size_t column = pair + (r / 2) * 8;
-    m.a[row][column] = widen_bits(operands.a.v[r], operands.bfloat16);
-    m.a[row][column + 1] = widen_bits(operands.a.v[r] >> 16, operands.bfloat16);
+    float* a = &m.a[group + (r % 2) * 8][pair + (r / 2) * 8];
+    widen_pair<T>(operands.a.v[r], a[0], a[1]);
   }
   for (size_t r = 0; r < 2; ++r) {
-    m.b[pair + 8 * r][group] = widen_bits(operands.b[r], operands.bfloat16);
-    m.b[pair + 8 * r + 1][group] = widen_bits(operands.b[r] >> 16, operands.bfloat16);
+    widen_pair<T>(operands.b[r], m.b[pair + 8 * r][group], m.b[pair + 8 * r + 1][group]);
   }
   for (size_t r = 0; r < 4; ++r) m.d[group + (r / 2) * 8][pair + r % 2] = operands.d.v[r];
 }
@@ -223,13 +223,16 @@ Float4 scatter(size_t lane, const Matrices& m) {
 }
 
 // Products of 16-bit floats are exact in fp32; tensor cores then add them in an order and width of their own, which is
-// not modelled: here k rises.
+// not modelled: here k rises. Rows in registers, for half of a kernel's time is spent here.
 void multiply(Matrices& m) {
-  for (size_t row = 0; row < 16; ++row) {
-    for (size_t k = 0; k < 16; ++k) {
-      for (size_t column = 0; column < 8; ++column) m.d[row][column] += m.a[row][k] * m.b[k][column];
-    }
+  Row d[16];
+  std::memcpy(d, m.d, sizeof d);
+  for (size_t k = 0; k < 16; ++k) {
+    Row b;
+    std::memcpy(&b, m.b[k], sizeof b);
+    for (size_t row = 0; row < 16; ++row) d[row] += m.a[row][k] * b;
   }
+  std::memcpy(m.d, d, sizeof d);
 }
 
 }  // namespace
@@ -238,13 +241,17 @@ Float4 mma_m16n8k16(Float4 d, Uint4 a, uint32_t b0, uint32_t b1, bool bfloat16, 
   const Instruction instruction;
   Thread& thread = instruction.thread();
   Block& block = instruction.block();
-  thread.mma = {d, a, {b0, b1}, bfloat16};
+  thread.mma = {d, a, {b0, b1}};
   block.meet(thread, Operation::kMma, kAllLanes, site, [&](uint32_t lanes) {
     if (lanes != kAllLanes) {
       block.report({FaultKind::kDivergence, "mma in a warp of less than 32 threads", site, "", 0}, true);
     }
     Matrices m;
-    for (int i = 0; i < kWarpLanes; ++i) gather(block.lane(*thread.warp, i).mma, static_cast<size_t>(i), m);
+    for (int i = 0; i < kWarpLanes; ++i) {
+      const MmaOperands& operands = block.lane(*thread.warp, i).mma;
+      bfloat16 ? gather<BFloat16>(operands, static_cast<size_t>(i), m)
+               : gather<Float16>(operands, static_cast<size_t>(i), m);
+    }
     multiply(m);
     for (int i = 0; i < kWarpLanes; ++i) block.lane(*thread.warp, i).sum = scatter(static_cast<size_t>(i), m);
     ++block.counters.mma;
