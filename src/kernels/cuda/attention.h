@@ -33,10 +33,16 @@ template <class Pointer>
   return {data, shape.tokens * width, width, shape.head_dim};
 }
 
-/// Part 0 (queries), 1 (keys) or 2 (values) of a contiguous `qkv` [rows, tokens, 3, heads, head_dim] of 2-byte
-/// elements.
-[[nodiscard]] HeadsView packed_heads(const void* qkv, const AttentionShape& shape, int part);
-[[nodiscard]] MutableHeadsView packed_heads(void* qkv, const AttentionShape& shape, int part);
+/// Part 0 (queries), 1 (keys) or 2 (values) of a contiguous `qkv` [rows, tokens, 3, heads, head_dim].
+[[nodiscard]] inline MutableHeadsView packed_heads(void* qkv, const AttentionShape& shape, int part) {
+  const int64_t width = shape.heads * shape.head_dim;
+  const int64_t offset = part * width * static_cast<int64_t>(element_bytes(shape.element));
+  return {static_cast<char*>(qkv) + offset, shape.tokens * 3 * width, 3 * width, shape.head_dim};
+}
+[[nodiscard]] inline HeadsView packed_heads(const void* qkv, const AttentionShape& shape, int part) {
+  const MutableHeadsView view = packed_heads(const_cast<void*>(qkv), shape, part);
+  return {view.data, view.row_stride, view.token_stride, view.head_stride};
+}
 
 /// Sines and cosines of kernels::RotaryTable, [positions, head_dim / 2] each, 16-byte aligned; null for no rotation.
 /// Token t is rotated by its index inside its sequence. A table shorter than the longest sequence is a caller's mistake

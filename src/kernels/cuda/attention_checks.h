@@ -1,5 +1,6 @@
 #pragma once
 // Host-side checks of the attention operations' arguments and their dispatch by element type and head dimension.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
