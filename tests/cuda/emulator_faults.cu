@@ -49,7 +49,7 @@ __global__ void past_static_shared(FaultArguments k) {
   second[threadIdx.x] = 2.0f;
   __syncthreads();
   float* view = first;
-  k.output[global_thread()] = view[threadIdx.x + 1];  // <-- past_static_shared
+  k.output[global_thread()] = view[threadIdx.x + 1] + second[threadIdx.x];  // <-- past_static_shared
 }
 
 __global__ void past_dynamic_shared(FaultArguments k) {

@@ -2,6 +2,8 @@
 #include "cuda_emulation/emulated_device.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <fstream>
 #include <iomanip>
 #include <numeric>
 #include <random>
@@ -71,6 +73,15 @@ void add_tallies(SiteTallies& total, const SiteTallies& part) {
     sum.sectors += tally.sectors;
     sum.ideal_sectors += tally.ideal_sectors;
   }
+}
+
+/// Appends the launch's faults to the file that $GATO_EMULATION_FAULT_LOG names, if it does: tools/kernel_mutations
+/// then knows of them whatever the test makes of them.
+void log_faults(const GridRun& grid) {
+  const char* path = std::getenv("GATO_EMULATION_FAULT_LOG");
+  if (path == nullptr || grid.faults.empty()) return;
+  std::ofstream log(path, std::ios::app);
+  for (const GridRun::PlacedFault& placed : grid.faults) log << place_fault(grid.name, placed).message << "\n";
 }
 
 }  // namespace
@@ -159,6 +170,7 @@ void DeviceMachine::collect(GridRun& grid) {
     block->sites.clear();
   }
   num_faults += grid.num_faults;
+  log_faults(grid);
   for (const GridRun::PlacedFault& placed : grid.faults) {
     dead = dead || placed.fatal;
     if (placed.fatal || faults.size() < kKeptFaults) faults.push_back(place_fault(grid.name, placed));
