@@ -21,7 +21,7 @@ struct Dropout {
   const void* x = nullptr;
   void* y = nullptr;                       ///< May be `x`.
   double probability = 0;                  ///< In [0, 1).
-  DropoutKey key;                          ///< Used where `device_key` is null.
+  DropoutKey key = {};                     ///< Used where `device_key` is null.
   const DropoutKey* device_key = nullptr;  ///< On the device, so that a captured graph draws anew at every replay.
 };
 void dropout(const Dropout& call, Stream stream);

@@ -18,11 +18,11 @@ struct Lookup {
 /// report) makes the place NaN, which reaches the loss.
 struct EmbeddingForward {
   int64_t places = 0, width = 0;
-  Lookup tokens, local_positions;
+  Lookup tokens = {}, local_positions = {};
   int64_t patches = 0;                   ///< May be 0; then what follows may be empty.
   const int64_t* patch_index = nullptr;  ///< [patches], strictly ascending: the place of each.
   const float* patch_vectors = nullptr;  ///< [patches, width]
-  Lookup patch_rows, patch_columns;
+  Lookup patch_rows = {}, patch_columns = {};
   float* y = nullptr;  ///< [places, width]
 };
 void embedding_forward(const EmbeddingForward& call, Stream stream);

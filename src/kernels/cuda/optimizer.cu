@@ -68,7 +68,8 @@ __device__ __forceinline__ void update_elements(const Buffers& buffers, const Fa
   if (buffers.compute != nullptr) store_floats(buffers.compute + at, value);
 }
 
-/// kCount 4: all buffers start at a place aligned for four elements.
+/// kCount 4: all buffers start at a place aligned for four elements. The vectors of a block begin where the values have
+/// a sector if the buffers do.
 template <int kCount>
 __global__ void __launch_bounds__(kThreads)
     adamw_kernel(Buffers buffers, const UpdateBlock* blocks, const PreparedUpdate* prepared, float beta_1, float beta_2,
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(kThreads)
   const Factors factors{
       prepared->grad_scale,         beta_1, beta_2, block.decay != 0 ? prepared->keep : 1.0f, prepared->step_size,
       prepared->inverse_correction, epsilon};
-  for_elements<kCount>(static_cast<int>(block.offset % kCount), block.size, [&](int64_t i, auto count) {
+  for_elements<kCount>(static_cast<int>(block.offset % kBoundary<kCount>), block.size, [&](int64_t i, auto count) {
     update_elements<decltype(count)::kValue>(buffers, factors, block.offset + i);
   });
 }

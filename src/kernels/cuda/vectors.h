@@ -90,13 +90,18 @@ struct Count {
   static constexpr int kValue = kNumber;
 };
 
+/// Elements of a sector of memory, where for_elements lets its vectors begin, so that a warp's do not straddle one
+/// more.
+template <int kCount>
+inline constexpr int kBoundary = kCount == 1 ? 1 : 2 * kCount;
+
 /// Divides elements [0, count) among the threads of a block: body(i, Count<kCount>{}) for kCount elements from i on,
-/// where element i is a multiple of kCount elements behind an aligned place, and body(i, Count<1>{}) for the fewer than
-/// kCount before the first and behind the last of those. `misaligned`: elements from an aligned place to element 0.
+/// the first of which lies at a boundary, and body(i, Count<1>{}) for the few before the first and behind the last of
+/// those. `misaligned`: elements from a boundary to element 0, modulo kBoundary<kCount>.
 template <int kCount, class Body>
 __device__ __forceinline__ void for_elements(int misaligned, int64_t count, const Body& body) {
-  const int64_t to_aligned = (kCount - misaligned) % kCount;
-  const int64_t head = to_aligned < count ? to_aligned : count;
+  const int64_t to_boundary = (kBoundary<kCount> - misaligned) % kBoundary<kCount>;
+  const int64_t head = to_boundary < count ? to_boundary : count;
   const int64_t vectors = (count - head) / kCount;
   const int64_t tail = head + vectors * kCount;
   const auto thread = static_cast<int64_t>(threadIdx.x);
@@ -105,10 +110,10 @@ __device__ __forceinline__ void for_elements(int misaligned, int64_t count, cons
   if (tail + thread < count) body(tail + thread, Count<1>{});
 }
 
-/// Elements of T from the 16-byte boundary at or below `pointer` to `pointer`.
+/// Elements of T from the sector boundary at or below `pointer` to `pointer`.
 template <class T>
 __device__ __forceinline__ int misalignment(const T* pointer) {
-  return static_cast<int>(reinterpret_cast<uintptr_t>(pointer) % 16 / sizeof(T));
+  return static_cast<int>(reinterpret_cast<uintptr_t>(pointer) % 32 / sizeof(T));
 }
 
 /// kCount times `value`.

@@ -1,0 +1,286 @@
+#include "kernels/cuda/sampling.h"
+
+#include <algorithm>
+#include <numeric>
+#include <span>
+
+#include "cuda/kernel_test.h"
+#include "gato/core/error.h"
+
+namespace gato::kernel_tests {
+namespace {
+
+using namespace kernels::cuda;
+
+// The CPU's policy, word for word (src/eval/model_policy.cpp).
+std::vector<double> probabilities(std::span<const float> logits, double temperature) {
+  const double top = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> p;
+  double sum = 0;
+  for (const float logit : logits) {
+    p.push_back(std::exp((static_cast<double>(logit) - top) / temperature));
+    sum += p.back();
+  }
+  for (double& value : p) value /= sum;
+  return p;
+}
+
+void keep_nucleus(std::vector<double>& p, double top_p) {
+  if (top_p >= 1) return;
+  std::vector<size_t> order(p.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
+  double kept = 0;
+  size_t count = 0;
+  while (count < order.size() && kept < top_p) kept += p[order[count++]];
+  for (size_t i = count; i < order.size(); ++i) p[order[i]] = 0;
+  for (double& value : p) value /= kept;
+}
+
+int32_t sample(const std::vector<double>& p, double uniform) {
+  for (size_t i = 0; i < p.size(); ++i) {
+    uniform -= p[i];
+    if (uniform < 0) return static_cast<int32_t>(i);
+  }
+  return static_cast<int32_t>(std::max_element(p.begin(), p.end()) - p.begin());
+}
+
+int32_t mean_bin(const std::vector<double>& p) {
+  double mean = 0;
+  for (size_t bin = 0; bin < p.size(); ++bin) {
+    mean += p[bin] * static_cast<double>(static_cast<float>((2.0 * static_cast<double>(bin) + 1) / 1024 - 1));
+  }
+  const double scaled = std::floor((std::clamp(static_cast<double>(static_cast<float>(mean)), -1.0, 1.0) + 1) * 512);
+  return static_cast<int32_t>(std::clamp(scaled, 0.0, 1023.0));
+}
+
+int32_t choose(const SamplingRequest& r, std::span<const float> logits) {
+  if (r.choice == Choice::kGreedy) {
+    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  }
+  auto p = probabilities(logits, r.temperature);
+  if (r.choice == Choice::kMean) return mean_bin(p);
+  keep_nucleus(p, r.top_p);
+  return sample(p, r.uniform);
+}
+
+/// A batch of slots whose logits lie `padding` apart, ids of the columns counted from `first_id`.
+struct Batch {
+  Element element = Element::kFloat32;
+  int64_t columns = 0, padding = 0, first_id = 0;
+  std::vector<float> logits;
+  std::vector<SamplingRequest> requests;
+
+  [[nodiscard]] std::vector<int32_t> expected() const {
+    std::vector<int32_t> ids;
+    for (size_t slot = 0; slot < requests.size(); ++slot) {
+      const SamplingRequest& r = requests[slot];
+      const float* row = logits.data() + static_cast<int64_t>(slot) * (columns + padding) + r.first_id - first_id;
+      ids.push_back(r.first_id + choose(r, {row, static_cast<size_t>(r.num_ids)}));
+    }
+    return ids;
+  }
+};
+
+std::vector<int32_t> run(TestDevice& device, const Batch& b) {
+  const Typed logits(device, b.element, "logits", b.logits);
+  const auto requests = device.input("requests", b.requests);
+  const auto slots = static_cast<int64_t>(b.requests.size());
+  const auto ids = device.buffer<int32_t>("ids", b.requests.size());
+  const auto workspace = device.buffer<std::byte>("workspace", sampling_workspace(slots, b.columns));
+  sample_ids({.element = b.element,
+              .slots = slots,
+              .columns = b.columns,
+              .stride = b.columns + b.padding,
+              .first_id = b.first_id,
+              .logits = logits.data(),
+              .requests = requests.data(),
+              .ids = ids.data(),
+              .workspace = workspace.data()},
+             nullptr);
+  return ids.download();
+}
+
+Batch make_batch(Element element, int64_t slots, int64_t columns, uint64_t seed) {
+  Batch b{element, columns, 3, 100, {}, {}};
+  b.logits = rounded(element, normal_values(slots * (columns + 3), seed, 2));
+  Rng rng(seed + 1);
+  for (int64_t slot = 0; slot < slots; ++slot) {
+    SamplingRequest r;
+    const auto first = static_cast<int32_t>(rng.below(columns));
+    r.first_id = static_cast<int32_t>(b.first_id) + first;
+    r.num_ids = static_cast<int32_t>(1 + rng.below(columns - first));
+    r.choice = rng.below(5) == 0 ? Choice::kGreedy : Choice::kSample;
+    r.temperature = std::exp(rng.uniform(-2, 2));
+    r.top_p = rng.below(3) == 0 ? 1.0 : 1 - rng.uniform();
+    r.uniform = rng.uniform();
+    b.requests.push_back(r);
+  }
+  return b;
+}
+
+TEST(SamplingTest, ChoosesWhatTheCpuChooses) {
+  for (const Element element : {Element::kFloat32, Element::kBFloat16, Element::kFloat16}) {
+    for (const int64_t columns : {1, 2, 31, 33, 541, 1500}) {
+      const Batch b = make_batch(element, columns > 541 ? 10 : 30, columns, 7);
+      TestDevice device;
+      EXPECT_EQ(run(device, b), b.expected()) << element_name(element) << " " << columns;
+    }
+  }
+}
+
+TEST(SamplingTest, WholeVocabulary) {
+  Batch b = make_batch(Element::kFloat32, 6, 32000, 3);
+  for (size_t i = 0; i < b.requests.size(); ++i) {
+    b.requests[i] = {
+        100, 32000, Choice::kSample, i < 3 ? 1.0 : 0.3, i % 3 == 0 ? 1.0 : 0.9, 0.17 * static_cast<double>(i)};
+  }
+  TestDevice device;
+  EXPECT_EQ(run(device, b), b.expected());
+}
+
+TEST(SamplingTest, EqualLogitsAreKeptInTheOrderOfIds) {
+  // bf16 logits of few values: the nucleus ends among equals.
+  Batch b = make_batch(Element::kBFloat16, 200, 300, 5);
+  for (float& logit : b.logits) logit = std::round(logit);
+  TestDevice device;
+  EXPECT_EQ(run(device, b), b.expected());
+}
+
+TEST(SamplingTest, GreedyTakesTheFirstOfEquals) {
+  Batch b{Element::kFloat32, 1000, 0, 0, std::vector<float>(3000, 1.0f), {}};
+  for (const size_t i : {1700, 1701, 1100}) b.logits[i] = 2;
+  b.logits[2005] = 0.0f;
+  for (int i = 0; i < 3; ++i) b.requests.push_back({0, 1000, Choice::kGreedy});
+  b.logits[2000] = NAN;  // never the likeliest
+  TestDevice device;
+  EXPECT_EQ(run(device, b), (std::vector<int32_t>{0, 100, 1}));
+}
+
+TEST(SamplingTest, MinusZeroEqualsZero) {
+  Batch b{Element::kFloat32, 4, 0, 0, {-1, -0.0f, 0.0f, -2}, {{0, 4, Choice::kGreedy}}};
+  TestDevice device;
+  EXPECT_EQ(run(device, b), (std::vector<int32_t>{1}));
+}
+
+TEST(SamplingTest, MeanOfTheBins) {
+  Batch b{Element::kFloat32, 1024 + 50, 0, 31990, normal_values(40 * 1074, 3, 3), {}};
+  for (int slot = 0; slot < 40; ++slot) {
+    b.requests.push_back({32000, 1024, Choice::kMean, slot % 2 == 0 ? 1.0 : 0.2});
+    // A bump somewhere, so that means spread over the bins.
+    for (int i = 0; i < 30; ++i) b.logits[static_cast<size_t>(slot * 1074 + 10 + (slot * 53 + i) % 1024)] += 6;
+  }
+  TestDevice device;
+  EXPECT_EQ(run(device, b), b.expected());
+}
+
+TEST(SamplingTest, ExtremesOfTheUniformNumberAndOfTopP) {
+  Batch b = make_batch(Element::kFloat32, 40, 100, 9);
+  for (size_t i = 0; i < b.requests.size(); ++i) {
+    b.requests[i].choice = Choice::kSample;
+    // Nearer to 1 than the sum of the CPU's roundings, the CPU would take the likeliest id instead of the last.
+    b.requests[i].uniform = i % 2 == 0 ? 0.0 : 1 - 1e-9;
+    b.requests[i].top_p = i % 4 < 2 ? 1e-12 : 1.0;
+    b.requests[i].temperature = 1;
+  }
+  TestDevice device;
+  EXPECT_EQ(run(device, b), b.expected());
+}
+
+TEST(SamplingTest, LogitsOfMinusInfinityAreNeverDrawn) {
+  Batch b = make_batch(Element::kFloat32, 50, 64, 9);
+  for (size_t i = 0; i < b.logits.size(); ++i) {
+    if (i % 67 % 3 != 0) b.logits[i] = -INFINITY;
+  }
+  for (SamplingRequest& r : b.requests) {
+    r.first_id = 100;
+    r.num_ids = 64;
+    r.choice = Choice::kSample;
+  }
+  TestDevice device;
+  EXPECT_EQ(run(device, b), b.expected());
+}
+
+TEST(SamplingTest, WithoutAnyLikelyIdTheFirstIsTaken) {
+  for (const float nothing : {-INFINITY, NAN}) {
+    for (const Choice choice : {Choice::kGreedy, Choice::kSample}) {
+      Batch b{Element::kFloat32, 70, 0, 0, std::vector<float>(70, nothing), {{10, 60, choice}}};
+      TestDevice device;
+      EXPECT_EQ(run(device, b), (std::vector<int32_t>{10}));
+    }
+  }
+}
+
+TEST(SamplingTest, ImpossibleRequestsGiveMinusOne) {
+  Batch b{Element::kFloat32, 1024, 0, 100, std::vector<float>(10 * 1024, 0.0f), {}};
+  b.requests = {{99, 5},
+                {1100, 100},
+                {100, 0},
+                {100, -3},
+                {100, 1025},
+                {100, 5, Choice::kSample, 0.0},
+                {100, 5, Choice::kSample, std::nan("")},
+                {100, 5, Choice::kMean},
+                {2147483647, 2147483647},
+                {100, 1024, Choice::kMean}};
+  TestDevice device;
+  const std::vector<int32_t> ids = run(device, b);
+  for (size_t i = 0; i < 9; ++i) EXPECT_EQ(ids[i], -1) << i;
+  EXPECT_EQ(ids[9], 100 + 512);
+}
+
+TEST(SamplingTest, FrequenciesAreTheProbabilities) {
+  Batch b{Element::kFloat32, 4, 0, 0, {}, {}};
+  Rng rng(3);
+  constexpr int kDraws = 800;
+  for (int i = 0; i < kDraws; ++i) {
+    for (const double p : {0.1, 0.2, 0.3, 0.4}) b.logits.push_back(static_cast<float>(std::log(p)));
+    b.requests.push_back({0, 4, Choice::kSample, 1.0, 1.0, rng.uniform()});
+  }
+  TestDevice device;
+  std::vector<int> counts(4, 0);
+  for (const int32_t id : run(device, b)) counts[static_cast<size_t>(id)] += 1;
+  for (size_t i = 0; i < 4; ++i) {
+    const double p = 0.1 * static_cast<double>(i + 1);
+    EXPECT_NEAR(counts[i], kDraws * p, 4 * std::sqrt(kDraws * p * (1 - p)));
+  }
+}
+
+TEST(SamplingOrder, BlocksAndWarpsInAnyOrderGiveTheSameIds) {
+  const Batch b = make_batch(Element::kBFloat16, 9, 1100, 2);
+  expect_same_bits_in_any_order([&](TestDevice& device) {
+    std::vector<float> ids;
+    for (const int32_t id : run(device, b)) ids.push_back(static_cast<float>(id));
+    return std::vector<std::vector<float>>{ids};
+  });
+}
+
+TEST(SamplingArguments, AreChecked) {
+  TestDevice device;
+  const auto floats = device.buffer("floats", std::vector<float>(64, 1.0f));
+  const auto requests = device.input("requests", std::vector<SamplingRequest>(1));
+  const auto ids = device.buffer<int32_t>("ids", 1);
+  const Sampling good{.slots = 1,
+                      .columns = 4,
+                      .stride = 4,
+                      .logits = floats.data(),
+                      .requests = requests.data(),
+                      .ids = ids.data(),
+                      .workspace = floats.data()};
+  const auto refused = [&](auto change) {
+    Sampling bad = good;
+    change(bad);
+    EXPECT_THROW(sample_ids(bad, nullptr), ContractError);
+  };
+  refused([](auto& c) { c.slots = -1; });
+  refused([](auto& c) { c.columns = 0; });
+  refused([](auto& c) { c.stride = 3; });
+  refused([](auto& c) { c.first_id = -1; });
+  refused([](auto& c) { c.logits = nullptr; });
+  refused([](auto& c) { c.requests = nullptr; });
+  refused([](auto& c) { c.ids = nullptr; });
+  refused([](auto& c) { c.workspace = nullptr; });
+}
+
+}  // namespace
+}  // namespace gato::kernel_tests
