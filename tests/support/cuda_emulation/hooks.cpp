@@ -41,15 +41,18 @@ struct CheckedPlace {
 };
 
 /// Ends the launch, since what follows would touch memory that is not the kernel's. In host code of kernel files there
-/// is no launch to end: the program stops.
-void on_undefined(const void* data, FaultKind kind, const std::string& what) {
+/// is no launch to end: the program stops. The message is put together here, for the standard library may be
+/// instrumented.
+void on_undefined(const void* data, FaultKind kind, const char* before, uintptr_t value = 0,
+                  const char* after = nullptr) {
   const CheckedPlace& place = *static_cast<const CheckedPlace*>(data);
   Thread* thread = Block::in_kernel();
   if (thread == nullptr) {
-    std::fprintf(stderr, "%s:%u: undefined behaviour: %s\n", place.file, place.line, what.c_str());
+    std::fprintf(stderr, "%s:%u: undefined behaviour: %s\n", place.file, place.line, before);
     std::abort();
   }
   const Instruction instruction;
+  const std::string what = after == nullptr ? std::string(before) : cat(before, static_cast<intptr_t>(value), after);
   thread->block->report({kind, what, Site::here(place.file, place.line), "", 0}, true);
 }
 
@@ -99,12 +102,12 @@ unsigned __tsan_atomic32_fetch_add(volatile unsigned* p, unsigned value, int) {
 
 extern "C" {
 void __ubsan_handle_out_of_bounds(void* data, uintptr_t index) {
-  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined,
-                                     gato::cat("index ", static_cast<intptr_t>(index), " is outside its array"));
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined, "index ", index,
+                                     " is outside its array");
 }
 void __ubsan_handle_shift_out_of_bounds(void* data, uintptr_t, uintptr_t distance) {
-  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined,
-                                     gato::cat("a shift by ", static_cast<intptr_t>(distance), " bits"));
+  gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined, "a shift by ", distance,
+                                     " bits");
 }
 void __ubsan_handle_divrem_overflow(void* data, uintptr_t, uintptr_t) {
   gato::cuda_emulation::on_undefined(data, gato::cuda_emulation::FaultKind::kUndefined,
