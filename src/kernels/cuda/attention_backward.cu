@@ -109,16 +109,16 @@ __global__ void __launch_bounds__(kAttentionThreads)
 
 // -------------------------------------------------------------------------------------------------------- results
 
-/// Rotates gradients of the warp's rows backwards: gradients of what was there before rotation.
+/// Rotates gradients of the warp's rows, of which `rows` exist, backwards: gradients of what was there before rotation.
 template <int kDim, int kRowTiles>
-__device__ __forceinline__ void rotate_back(const Rotary& rotary, const TilePositions& positions,
+__device__ __forceinline__ void rotate_back(const Rotary& rotary, int rows, const TilePositions& positions,
                                             float (&gradient)[kRowTiles][kDim / 8][4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
 #pragma unroll
   for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int position = positions(16 * m + 8 * half + lane / 4);
+      const int position = positions(min(16 * m + 8 * half + lane / 4, rows - 1));
       const int at = position * (kDim / 2) + 2 * (lane % 4);
 #pragma unroll
       for (int n = 0; n < kDim / 16; ++n) {
@@ -206,14 +206,16 @@ __device__ __forceinline__ void mask_columns(const int32_t* starts, int key, int
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const int column = 8 * n + 2 * (lane % 4) + j;
-      const int token = query + column;
-      const int first_key = token < tokens ? starts[column] : kNoToken;
+      // First and last key that the query sees, counted from the lane's first row: compared with constants below.
+      const int lane_key = key + lane / 4;
+      const int first_seen = query + column < tokens ? max(starts[column], 0) - lane_key : kNoToken;
+      const int last_seen = query + column - lane_key;
 #pragma unroll
       for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const int k = key + 16 * m + 8 * half + lane / 4;
-          if (k < first_key || k > token) weights[m][n][2 * half + j] = 0.0f;
+          const int row = 16 * m + 8 * half;
+          if (row < first_seen || row > last_seen) weights[m][n][2 * half + j] = 0.0f;
         }
       }
     }
@@ -289,7 +291,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_keys_kernel(Ba
   cp_async_commit();
   cp_async_wait<0>();
   if (rotary.cosine != nullptr && first < end)
-    KeyCopy::rotate(key_tile, rotary, TilePositions{starts, first, tokens, rotary.last_position});
+    KeyCopy::rotate(key_tile, rotary, tokens - first, TilePositions{starts, first, rotary.last_position});
   float key_gradient[kRowTiles][kDim / 8][4];
   float value_gradient[kRowTiles][kDim / 8][4];
   set_zero<kRowTiles, kDim>(key_gradient);
@@ -301,7 +303,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_keys_kernel(Ba
     const QueryNumbers* numbers = numbers_tiles + stage * kQueries;
     const int32_t* query_starts = starts_tiles + stage * kQueries;
     if (rotary.cosine != nullptr)
-      QueryCopy::rotate(query_tile, rotary, TilePositions{starts, query, tokens, rotary.last_position});
+      QueryCopy::rotate(query_tile, rotary, tokens - query, TilePositions{starts, query, rotary.last_position});
     __syncthreads();
     if (query + kQueries < end) copy_queries(query + kQueries, stage ^ 1);
     cp_async_commit();
@@ -329,7 +331,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_keys_kernel(Ba
     cp_async_wait<0>();
   }
   if (rotary.cosine != nullptr)
-    rotate_back<kDim, kRowTiles>(rotary, TilePositions{starts, warp_key, tokens, rotary.last_position}, key_gradient);
+    rotate_back<kDim, kRowTiles>(rotary, tokens - warp_key, TilePositions{starts, warp_key, rotary.last_position},
+                                 key_gradient);
   write_gradient<T, kDim, kRowTiles>(key_gradient, arguments.scale, key_tile, warp_row,
                                      arguments.key_gradient.head(row, head), arguments.key_gradient.token_stride,
                                      warp_key, tokens);
@@ -419,14 +422,14 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_queries_kernel
   }
   cp_async_wait<0>();
   if (rotary.cosine != nullptr && first_key < end)
-    QueryCopy::rotate(query_tile, rotary, TilePositions{starts, first, tokens, rotary.last_position});
+    QueryCopy::rotate(query_tile, rotary, tokens - first, TilePositions{starts, first, rotary.last_position});
   float query_gradient[kRowTiles][kDim / 8][4];
   set_zero<kRowTiles, kDim>(query_gradient);
 
   for (int key = first_key, stage = 0; key < end; key += kKeys, stage ^= 1) {
     T* key_tile = key_tiles + stage * 2 * kKeys * kDim;
     if (rotary.cosine != nullptr)
-      KeyCopy::rotate(key_tile, rotary, TilePositions{starts, key, tokens, rotary.last_position});
+      KeyCopy::rotate(key_tile, rotary, tokens - key, TilePositions{starts, key, rotary.last_position});
     __syncthreads();
     if (key + kKeys < end) copy_keys(key + kKeys, stage ^ 1);
     cp_async_commit();
@@ -446,8 +449,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_queries_kernel
     cp_async_wait<0>();
   }
   if (rotary.cosine != nullptr) {
-    rotate_back<kDim, kRowTiles>(rotary, TilePositions{starts, first + warp_row, tokens, rotary.last_position},
-                                 query_gradient);
+    rotate_back<kDim, kRowTiles>(rotary, tokens - first - warp_row,
+                                 TilePositions{starts, first + warp_row, rotary.last_position}, query_gradient);
   }
   write_gradient<T, kDim, kRowTiles>(query_gradient, arguments.scale, query_tile, warp_row,
                                      arguments.query_gradient.head(row, head), arguments.query_gradient.token_stride,

@@ -68,15 +68,15 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_forward_kernel
   rows.load(starts, first + warp_row, tokens);
   cp_async_wait<0>();
   if (rotary.cosine != nullptr && first_key < end) {
-    QueryCopy::rotate(query_tile, rotary, TilePositions{starts, first, tokens, rotary.last_position});
+    QueryCopy::rotate(query_tile, rotary, tokens - first, TilePositions{starts, first, rotary.last_position});
   }
   OnlineSoftmax<T, kDim, Tiles::kRowTiles> softmax;
   softmax.clear();
   attend<kKeys, kKeys>(softmax, rows, arguments.scale_log2, query_tile, warp_row, key_tiles, 0, first_key, end,
                        copy_keys, [&](int key, int stage) {
                          if (rotary.cosine == nullptr) return;
-                         KeyCopy::rotate(key_tiles + stage * 2 * kKeys * kDim, rotary,
-                                         TilePositions{starts, key, tokens, rotary.last_position});
+                         KeyCopy::rotate(key_tiles + stage * 2 * kKeys * kDim, rotary, tokens - key,
+                                         TilePositions{starts, key, rotary.last_position});
                        });
   write_rows(softmax, query_tile, warp_row, arguments.out.head(row, head), arguments.out.token_stride,
              arguments.log_sum_exp + (static_cast<int64_t>(row) * gridDim.y + head) * tokens, first + warp_row, tokens);

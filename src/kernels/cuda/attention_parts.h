@@ -86,11 +86,11 @@ __device__ __forceinline__ float row_sum(float value) {
 /// Positions of the tokens of a tile inside their sequences, for TileCopy::rotate. Always inside the table.
 struct TilePositions {
   const int32_t* starts;  ///< Of the row's sequences.
-  int first, tokens;      ///< First token of the tile; tokens of the row.
+  int first;              ///< First token of the tile.
   int last_position;
 
   __device__ __forceinline__ int operator()(int row) const {
-    const int token = min(first + row, tokens - 1);
+    const int token = first + row;
     return min(max(token - max(starts[token], 0), 0), last_position);
   }
 };
@@ -142,16 +142,21 @@ struct QueryRows {
   /// Sets the scores of keys that a row does not see to `value`; the first column is `key`.
   template <int kKeys>
   __device__ __forceinline__ void mask(int key, float value, float (&scores)[kRowTiles][kKeys / 8][4]) const {
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+    const int lane = forgotten(static_cast<int>(threadIdx.x)) % kWarpSize;
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
-      const int token = first + 16 * m + lane / 4;
 #pragma unroll
-      for (int n = 0; n < kKeys / 8; ++n) {
+      for (int half = 0; half < 2; ++half) {
+        // First and last key that the row sees, counted from the lane's first column: compared with constants below.
+        const int lane_key = key + 2 * (lane % 4);
+        const int first_seen = start[m][half] - lane_key;
+        const int last_seen = first + 16 * m + 8 * half + lane / 4 - lane_key;
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int k = key + 8 * n + 2 * (lane % 4) + i % 2;
-          if (k > token + i / 2 * 8 || k < start[m][i / 2]) scores[m][n][i] = value;
+        for (int n = 0; n < kKeys / 8; ++n) {
+#pragma unroll
+          for (int j = 0; j < 2; ++j) {
+            if (8 * n + j > last_seen || 8 * n + j < first_seen) scores[m][n][2 * half + j] = value;
+          }
         }
       }
     }

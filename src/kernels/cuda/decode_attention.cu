@@ -179,7 +179,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) split_kernel(CachedArgum
   rows.set(run.position, context - 1);
   cp_async_wait<0>();
   if (arguments.rotary.cosine != nullptr) {
-    QueryCopy::rotate(query_tile, arguments.rotary, SlotPositions{run.position, arguments.rotary.last_position});
+    QueryCopy::rotate(query_tile, arguments.rotary, run.count,
+                      SlotPositions{run.position, arguments.rotary.last_position});
   }
   OnlineSoftmax<T, kDim, 1> softmax;
   softmax.clear();
@@ -287,7 +288,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) prefill_kernel(CachedArg
   rows.set(run.position + first + warp_row, run.position + run.count - 1);
   cp_async_wait<0>();
   if (arguments.rotary.cosine != nullptr) {
-    QueryCopy::rotate(query_tile, arguments.rotary,
+    QueryCopy::rotate(query_tile, arguments.rotary, run.count - first,
                       SlotPositions{run.position + first, arguments.rotary.last_position});
   }
   OnlineSoftmax<T, kDim, Tiles::kRowTiles> softmax;

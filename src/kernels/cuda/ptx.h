@@ -231,6 +231,17 @@ __device__ __forceinline__ float exp2_approx(float x) {
 #endif
 }
 
+// ---------------------------------------------------------------------------------------------- registers
+
+/// `value`, of which the compiler then knows nothing more: what a loop computes from it is computed there each time, not
+/// kept in registers across the loop.
+__device__ __forceinline__ int forgotten(int value) {
+#if !defined(GATO_CUDA_EMULATION)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 // ---------------------------------------------------------------------------------------------- over a warp
 
 /// Sum over the warp's 32 lanes, the same bits in every lane. All lanes must call.

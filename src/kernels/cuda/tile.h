@@ -86,13 +86,9 @@ struct TileCopy {
   static constexpr int kItems = (kPlaces + kThreads - 1) / kThreads;
   static_assert(kRows % 8 == 0, "the order of rows below goes by eights");
 
-  static __device__ __forceinline__ int place(int item) { return item * kThreads + static_cast<int>(threadIdx.x); }
-  static __device__ __forceinline__ bool present(int item) { return kPlaces % kThreads == 0 || place(item) < kPlaces; }
-  static __device__ __forceinline__ int chunk(int item) { return place(item) % kHalf; }
-
   /// Rows follow each other so that eight lanes write eight different bank groups of the swizzled tile.
-  static __device__ __forceinline__ int row(int item) {
-    const int i = place(item) / kHalf;
+  static __device__ __forceinline__ int row_of(int place) {
+    const int i = place / kHalf;
     if constexpr (kDim == 64) return (i >> 3 << 3) | ((i & 1) << 2) | (i >> 1 & 3);
     if constexpr (kDim == 32) return (i >> 3 << 3) | ((i & 2) << 1) | (i >> 1 & 2) | (i & 1);
     return i;
@@ -100,11 +96,13 @@ struct TileCopy {
 
   /// Starts copying rows [first, first + kRows) of `source`; rows from `end` on become zeros.
   static __device__ __forceinline__ void start(T* tile, const T* source, int stride, int first, int end) {
+    const int thread = forgotten(static_cast<int>(threadIdx.x));
 #pragma unroll
     for (int item = 0; item < kItems; ++item) {
-      if (!present(item)) break;
-      const int r = row(item);
-      const int c = chunk(item);
+      const int place = item * kThreads + thread;
+      if (kPlaces % kThreads != 0 && place >= kPlaces) break;
+      const int r = row_of(place);
+      const int c = place % kHalf;
       const bool exists = first + r < end;
       const T* from = source + (exists ? (first + r) * stride : 0) + c * kChunk;
       cp_async_16(tile + tile_offset<kDim>(r, c), from, exists ? 16 : 0);
@@ -112,15 +110,17 @@ struct TileCopy {
     }
   }
 
-  /// Rotates this thread's places of a tile, row r by the angles of position(r). One place after the other: registers
-  /// are what the kernels have least of.
+  /// Rotates this thread's places of a tile's first `rows` rows, row r by the angles of position(r). One place after
+  /// the other: registers are what the kernels have least of.
   template <class Position>
-  static __device__ __forceinline__ void rotate(T* tile, const Rotary& rotary, Position position) {
+  static __device__ __forceinline__ void rotate(T* tile, const Rotary& rotary, int rows, Position position) {
+    const int thread = forgotten(static_cast<int>(threadIdx.x));
 #pragma unroll 1
     for (int item = 0; item < kItems; ++item) {
-      if (!present(item)) break;
-      const int r = row(item);
-      const int c = chunk(item);
+      const int place = item * kThreads + thread;
+      const int r = row_of(place);
+      const int c = place % kHalf;
+      if (place >= kPlaces || r >= rows) break;
       T* low_place = tile + tile_offset<kDim>(r, c);
       T* high_place = tile + tile_offset<kDim>(r, c + kHalf);
       uint4 low = load16(low_place);
@@ -150,7 +150,7 @@ __device__ __forceinline__ void set_zero(float (&sums)[kRowTiles][kColumns / 8][
 template <class T, int kDim, int kRowTiles, int kColumns>
 __device__ __forceinline__ void multiply_transposed(const T* rows, int first_row, const T* columns, int first_column,
                                                     float (&sums)[kRowTiles][kColumns / 8][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int lane = forgotten(static_cast<int>(threadIdx.x)) % kWarpSize;
   const int column = first_column + (lane & 7) + (lane >> 4 << 3);
   set_zero<kRowTiles, kColumns>(sums);
 #pragma unroll
@@ -192,7 +192,7 @@ __device__ __forceinline__ void pack_operand(const float (&sums)[kRowTiles][kCol
 template <class T, int kDim, int kRowTiles, int kColumns>
 __device__ __forceinline__ void multiply_add(const uint32_t (&operand)[kRowTiles][kColumns / 16][4], const T* rows,
                                              int first_row, float (&sums)[kRowTiles][kDim / 8][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int lane = forgotten(static_cast<int>(threadIdx.x)) % kWarpSize;
 #pragma unroll
   for (int k = 0; k < kColumns / 16; ++k) {
 #pragma unroll
