@@ -30,6 +30,19 @@ __global__ void vector_past_the_end(FaultArguments k) {
   store16(k.data + k.n, make_uint4(0, 0, 0, 0));  // <-- vector_past_the_end
 }
 
+struct Chunk {
+  float values[40];
+};
+
+__global__ void structure_past_the_end(FaultArguments k) {
+  const Chunk* chunks = reinterpret_cast<const Chunk*>(k.data);
+  if (global_thread() == 0) *reinterpret_cast<Chunk*>(k.output) = chunks[3];  // <-- structure_past_the_end
+}
+
+__global__ void memcpy_past_the_end(FaultArguments k) {
+  if (global_thread() == 0) memcpy(k.output, k.data + 100, 40 * sizeof(float));  // <-- memcpy_past_the_end
+}
+
 __global__ void host_memory(FaultArguments k, const float* host) {
   k.output[global_thread()] = *host;  // <-- host_memory
 }
@@ -518,6 +531,8 @@ const std::map<std::string, Kernel>& kernels() {
       GATO_KERNEL(past_the_end),
       GATO_KERNEL(in_front),
       GATO_KERNEL(vector_past_the_end),
+      GATO_KERNEL(structure_past_the_end),
+      GATO_KERNEL(memcpy_past_the_end),
       GATO_KERNEL(other_threads_local),
       GATO_KERNEL(past_static_shared),
       GATO_KERNEL(past_dynamic_shared),

@@ -32,6 +32,8 @@ const std::map<std::string, Expectation>& expectations() {
       {"past_the_end", {kOutOfBounds, "writes 4 bytes at offset 512 of buffer 'data' (512 bytes)", "data"}},
       {"in_front", {kOutOfBounds, "reads 4 bytes at offset -4 of buffer 'data'", "data"}},
       {"vector_past_the_end", {kOutOfBounds, "writes 16 bytes at offset 512 of buffer 'data'", "data"}},
+      {"structure_past_the_end", {kOutOfBounds, "reads 4 bytes at offset 512 of buffer 'data'", "data"}},
+      {"memcpy_past_the_end", {kOutOfBounds, "reads 4 bytes at offset 512 of buffer 'data'", "data"}},
       {"host_memory", {kOutOfBounds, "in no buffer", ""}},
       {"other_threads_local", {kOutOfBounds, "in no buffer", ""}},
       {"past_static_shared", {kOutOfBounds, "reads 4 bytes outside", "shared array 'first'"}},

@@ -5,6 +5,7 @@
 // Likewise the undefined-behaviour sanitizer's callbacks: what is undefined in C++ is undefined in a kernel.
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "cuda_emulation/machine.h"
 #include "gato/core/text.h"
@@ -24,6 +25,7 @@ void on_access(const void* pointer, int bytes, bool write, const void* return_ad
 
 // A copy of a structure: in words where that is possible.
 void on_range(const void* pointer, size_t size, bool write, const void* return_address) {
+  if (Block::in_kernel() == nullptr) return;
   uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   while (size > 0) {
     const size_t step = address % 4 == 0 && size >= 4 ? 4 : address % 2 == 0 && size >= 2 ? 2 : 1;
@@ -90,6 +92,22 @@ GATO_HOOKS(8)
 GATO_HOOKS(16)
 void __tsan_read_range(void* p, size_t size) { gato::cuda_emulation::on_range(p, size, false, GATO_CALLER); }
 void __tsan_write_range(void* p, size_t size) { gato::cuda_emulation::on_range(p, size, true, GATO_CALLER); }
+
+// Calls in kernels of the functions without the prefix: language.h.
+void* gato_emulation_memcpy(void* to, const void* from, size_t size) {
+  gato::cuda_emulation::on_range(from, size, false, GATO_CALLER);
+  gato::cuda_emulation::on_range(to, size, true, GATO_CALLER);
+  return std::memcpy(to, from, size);
+}
+void* gato_emulation_memmove(void* to, const void* from, size_t size) {
+  gato::cuda_emulation::on_range(from, size, false, GATO_CALLER);
+  gato::cuda_emulation::on_range(to, size, true, GATO_CALLER);
+  return std::memmove(to, from, size);
+}
+void* gato_emulation_memset(void* to, int value, size_t size) {
+  gato::cuda_emulation::on_range(to, size, true, GATO_CALLER);
+  return std::memset(to, value, size);
+}
 
 // Atomics of the standard library in host code of kernel files (std::call_once, static variables, shared_ptr). Kernels
 // have none: theirs are atomicAdd and its kin.

@@ -2,6 +2,17 @@
 // CUDA's language for the host's compiler: what cuda_runtime.h, cuda_bf16.h and cuda_fp16.h give a kernel, as far as
 // kernels/cuda/device.h promises it. What is missing here (__shared__, atomics on floats, ...) does not compile, and is
 // meant not to.
+
+#if defined(GATO_CUDA_EMULATION)
+// A kernel's calls of these go to the emulator, which looks at what they touch (with -fno-builtin-memcpy and so on, for
+// else compilers put moves in their place). Before the headers that declare them.
+extern "C" {
+void* memcpy(void*, const void*, __SIZE_TYPE__) noexcept __asm__("gato_emulation_memcpy");
+void* memmove(void*, const void*, __SIZE_TYPE__) noexcept __asm__("gato_emulation_memmove");
+void* memset(void*, int, __SIZE_TYPE__) noexcept __asm__("gato_emulation_memset");
+}
+#endif
+
 #include <algorithm>
 #include <bit>
 #include <cmath>

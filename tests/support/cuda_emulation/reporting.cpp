@@ -24,6 +24,9 @@ std::pair<std::string, unsigned> parse_place(std::string_view text) {
   return {file_name(text.substr(0, colon)), line};
 }
 
+/// Whether a file holds how kernels are called (launch_kernel), which says nothing of where they are at fault.
+bool is_call_machinery(std::string_view file) { return file == "launch.h" || file == "tuple" || file == "invoke.h"; }
+
 /// Asks addr2line, innermost inlined function first.
 SourceLine look_up(uint64_t program_counter) {
   Dl_info object{};
@@ -40,7 +43,7 @@ SourceLine look_up(uint64_t program_counter) {
   char line[1024];
   while (std::fgets(line, sizeof line, output) != nullptr) {
     const auto [file, number] = parse_place(trim(line));
-    if (number == 0) continue;
+    if (number == 0 || is_call_machinery(file)) continue;
     if (found.line == 0) {
       found.file = file;
       found.line = number;
