@@ -1,7 +1,7 @@
 # Finds LibTorch inside an unpacked wheel and makes the imported targets
 #   GatoTorch::c10, GatoTorch::torch_cpu            always
-#   GatoTorch::torch_cuda, GatoTorch::c10_cuda      when the component `cuda` is asked for
-#   GatoTorch::torch                                what a program links: all of the above that were asked for
+#   GatoTorch::torch                                what a program links: these two
+#   GatoTorch::cuda                                 when the component `cuda` is asked for: what libgato_cuda.so links
 #
 # find_package(Torch) of the wheel itself is not used: it stops where no CUDA toolkit is installed, although a CPU
 # program needs none of it.
@@ -73,7 +73,8 @@ if(NOT TARGET GatoTorch::torch)
     _gato_torch_library(c10_cuda GatoTorch::c10)
     _gato_torch_library(torch_cuda "GatoTorch::torch_cpu;GatoTorch::c10_cuda")
     # The CUDA library registers its operators when it is loaded; no symbol of it is named, so it must be kept.
-    target_link_libraries(GatoTorch::torch INTERFACE "-Wl,--no-as-needed" GatoTorch::torch_cuda GatoTorch::c10_cuda
-                                                     "-Wl,--as-needed")
+    add_library(GatoTorch::cuda INTERFACE IMPORTED GLOBAL)
+    target_link_libraries(GatoTorch::cuda INTERFACE GatoTorch::torch "-Wl,--no-as-needed" GatoTorch::torch_cuda
+                                                    GatoTorch::c10_cuda "-Wl,--as-needed")
   endif()
 endif()

@@ -1,7 +1,8 @@
-# The CUDA language for src/*/cuda/*.cu. Needs a CUDA 13 toolkit and `tools/setup --cuda`; no GPU is needed to build.
+# The CUDA language for src/kernels/cuda/*.cu. Needs a CUDA 13 toolkit; no GPU, and to build not even NVIDIA's other
+# libraries, which `tools/setup --cuda` fetches.
 if(NOT CMAKE_CUDA_ARCHITECTURES)
   # Also for CMake's own check of the compiler, whose default this toolkit no longer has.
-  set(CMAKE_CUDA_ARCHITECTURES "80;90" CACHE STRING "GPU architectures to compile for" FORCE)
+  set(CMAKE_CUDA_ARCHITECTURES "80;90;100;120" CACHE STRING "GPU architectures to compile for" FORCE)
 endif()
 find_program(GATO_NVCC nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
 if(NOT GATO_NVCC)
@@ -19,4 +20,3 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
 endif()
 find_package(CUDAToolkit REQUIRED)
-target_link_libraries(GatoTorch::torch INTERFACE CUDA::cudart)

@@ -8,7 +8,7 @@
 #   LINK_PUBLIC  libraries that appear in public headers;  LINK  libraries that do not
 #
 # A module without a source file, or one that depends on a module which is left out, is left out with a status line.
-# A folder src/<NAME>/cuda (*.cu, *.cpp) belongs to the library only with GATO_CUDA.
+# A folder src/<NAME>/cuda belongs to libgato_cuda.so (src/CMakeLists.txt), not to the module.
 function(gato_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "DEPENDS;LINK_PUBLIC;LINK;DEFINE")
   if(arg_UNPARSED_ARGUMENTS)
@@ -31,10 +31,6 @@ function(gato_module name)
   if(NOT sources)
     message(STATUS "gato: module ${name} is left out, for src/${name} has no source file")
     return()
-  endif()
-  if(GATO_CUDA)
-    file(GLOB cuda_sources CONFIGURE_DEPENDS "${folder}/cuda/*.cpp" "${folder}/cuda/*.cu")
-    list(APPEND sources ${cuda_sources})
   endif()
 
   set(target gato_${name})

@@ -8,11 +8,13 @@
 
 #include "gato/core/error.h"
 #include "gato/core/profile.h"
+#include "kernels/attention_libraries.h"
 #include "kernels/check_rotary.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/data.h"
+#include "kernels/device_ops.h"
 #include "kernels/graph.h"
 #include "kernels/parallel.h"
 
@@ -29,7 +31,9 @@ cpu::AttentionShape shape_of(const at::Tensor& qkv, const RotaryTable& rotary) {
 }
 
 /// Checks that every row is cut into consecutive sequences; returns the length of the longest one.
+/// Not on a device, whose values are not looked at; then every sequence may be as long as a row.
 int64_t check_starts(const at::Tensor& sequence_start) {
+  if (!sequence_start.is_cpu()) return sequence_start.size(1);
   const auto* starts = sequence_start.const_data_ptr<int32_t>();
   const int64_t tokens = sequence_start.size(1);
   int64_t longest = 0;
@@ -50,9 +54,22 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv, const at::Tensor& starts,
                             const RotaryTable& rotary) {
     const profile::Scope scope("attention forward");
+    const at::Tensor out = at::empty({qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4)}, qkv.options());
+    const at::Tensor log_sum = at::empty({qkv.size(0), qkv.size(3), qkv.size(1)}, qkv.options().dtype(at::kFloat));
+    context->save_for_backward({qkv, starts, out, log_sum});
+    context->saved_data["cosine"] = rotary.cosine;
+    context->saved_data["sine"] = rotary.sine;
+    if (const DeviceOps* ops = device_ops(qkv)) {
+      ops->attention_forward(qkv, starts, rotary, out, log_sum);
+    } else {
+      forward_on_cpu(qkv, starts, rotary, out, log_sum);
+    }
+    return out;
+  }
+
+  static void forward_on_cpu(const at::Tensor& qkv, const at::Tensor& starts, const RotaryTable& rotary,
+                             const at::Tensor& out, const at::Tensor& log_sum) {
     const cpu::AttentionShape shape = shape_of(qkv, rotary);
-    const at::Tensor out = at::empty({shape.rows, shape.tokens, shape.heads, shape.head_dim}, qkv.options());
-    const at::Tensor log_sum = at::empty({shape.rows, shape.heads, shape.tokens}, at::kFloat);
     const auto* start = starts.const_data_ptr<int32_t>();
     auto* sums = log_sum.mutable_data_ptr<float>();
     with_type_of(qkv, [&]<class T>(T) {
@@ -64,10 +81,6 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
         }
       });
     });
-    context->save_for_backward({qkv, starts, log_sum});
-    context->saved_data["cosine"] = rotary.cosine;
-    context->saved_data["sine"] = rotary.sine;
-    return out;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -75,11 +88,22 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     const variable_list saved = context->get_saved_variables();
     const RotaryTable rotary{context->saved_data["cosine"].toTensor(), context->saved_data["sine"].toTensor()};
     const at::Tensor& qkv = saved[0];
-    const cpu::AttentionShape shape = shape_of(qkv, rotary);
     const at::Tensor out_gradient = gradients[0].contiguous();
     const at::Tensor qkv_gradient = at::empty_like(qkv);
-    const auto* start = saved[1].const_data_ptr<int32_t>();
-    const auto* sums = saved[2].const_data_ptr<float>();
+    if (const DeviceOps* ops = device_ops(qkv)) {
+      ops->attention_backward(qkv, saved[1], rotary, saved[2], saved[3], out_gradient, qkv_gradient);
+    } else {
+      backward_on_cpu(qkv, saved[1], rotary, saved[3], out_gradient, qkv_gradient);
+    }
+    return {qkv_gradient, {}, {}};
+  }
+
+  static void backward_on_cpu(const at::Tensor& qkv, const at::Tensor& starts, const RotaryTable& rotary,
+                              const at::Tensor& log_sum, const at::Tensor& out_gradient,
+                              const at::Tensor& qkv_gradient) {
+    const cpu::AttentionShape shape = shape_of(qkv, rotary);
+    const auto* start = starts.const_data_ptr<int32_t>();
+    const auto* sums = log_sum.const_data_ptr<float>();
     with_type_of(qkv, [&]<class T>(T) {
       const T* from = data<T>(qkv);
       const T* up = data<T>(out_gradient);
@@ -90,7 +114,6 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
         }
       });
     });
-    return {qkv_gradient, {}, {}};
   }
 };
 
@@ -123,12 +146,16 @@ RotaryTable make_rotary_table(int64_t positions, int64_t head_dim, double base) 
   return table;
 }
 
-at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_start, const RotaryTable& rotary) {
+at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_start, const RotaryTable& rotary,
+                              const SequenceBounds& bounds) {
   check_activation(qkv, "qkv", {-1, -1, 3, -1, -1});
   check_tensor(sequence_start, "sequence_start", at::kInt, {qkv.size(0), qkv.size(1)});
   GATO_CHECK(qkv.size(4) > 0, "the head dimension must be positive");
   check_rotary(rotary, qkv.size(4), check_starts(sequence_start));
-  return AttentionFunction::apply(qkv, sequence_start, rotary);
+  check_same_device(qkv, {{"sequence_start", &sequence_start}, {"rotary", &rotary.cosine}});
+  const AttentionRoute route = route_of(qkv);
+  if (route == AttentionRoute::kOwn) return AttentionFunction::apply(qkv, sequence_start, rotary);
+  return attend_by_library(route, qkv, sequence_start, rotary, bounds);
 }
 
 }  // namespace gato::kernels

@@ -116,6 +116,8 @@ GpuProperties gpu_properties(at::Device device) {
   return loaded_cuda().properties(device.index() < 0 ? 0 : device.index());
 }
 
+std::string kernels_identity() { return loaded_cuda().identity(); }
+
 void synchronize(at::Device device) {
   if (device.is_cpu()) return;
   const c10::impl::VirtualGuardImpl guard(device.type());

@@ -81,7 +81,12 @@ class DeviceOps {
   // The device itself.
   [[nodiscard]] virtual int num_devices() const = 0;
   [[nodiscard]] virtual GpuProperties properties(int index) const = 0;
+  /// A checksum of the kernels' sources: what was proven of others says nothing of these.
+  [[nodiscard]] virtual std::string identity() const = 0;
 };
+
+/// DeviceOps::identity of the CUDA half. Throws DeviceError where there is none.
+[[nodiscard]] std::string kernels_identity();
 
 /// Operations for tensors on the device of `x`; null: the CPU's own.
 [[nodiscard]] const DeviceOps* device_ops(const at::Tensor& x);

@@ -28,7 +28,7 @@ at::Tensor rows_or_zero(const at::Tensor& table, const at::Tensor& index) {
 /// values [B, H, T, D]; returns [B, T, H, D].
 at::Tensor mix_values(const at::Tensor& scores, const at::Tensor& v, const at::Tensor& sequence_start) {
   const at::Tensor start = sequence_start.to(at::kLong).unsqueeze(2);
-  const at::Tensor place = at::arange(v.size(2), at::kLong);
+  const at::Tensor place = at::arange(v.size(2), start.options());
   const at::Tensor allowed = (place <= place.unsqueeze(1)).logical_and(place >= start).unsqueeze(1);  // [B, 1, T, T]
   const at::Tensor scaled = scores / std::sqrt(static_cast<double>(v.size(3)));
   return scaled.masked_fill(allowed.logical_not(), -INFINITY).softmax(-1).matmul(v).transpose(1, 2).contiguous();
@@ -38,7 +38,7 @@ at::Tensor mix_values(const at::Tensor& scores, const at::Tensor& v, const at::T
 at::Tensor expected(const at::Tensor& targets, int64_t vocabulary, const SoftTargets& soft, at::ScalarType dtype) {
   at::Tensor shares = at::one_hot(targets, vocabulary).to(dtype);
   if (!(soft.sigma > 0)) return shares;
-  const at::Tensor ids = at::arange(vocabulary, at::kLong);
+  const at::Tensor ids = at::arange(vocabulary, targets.options());
   const at::Tensor inside = (ids >= soft.first_id).logical_and(ids < soft.first_id + soft.num_ids);
   const at::Tensor distance = (ids.unsqueeze(0) - targets.unsqueeze(1)).to(at::kDouble) / soft.sigma;
   at::Tensor density = at::exp(distance.square() * -0.5) * inside.to(at::kDouble).unsqueeze(0);
@@ -55,7 +55,8 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 }
 
 at::Tensor document_attention(const at::Tensor& qkv, const at::Tensor& sequence_start, const RotaryTable& rotary) {
-  const at::Tensor index = at::arange(qkv.size(1), at::kLong).unsqueeze(0) - sequence_start.to(at::kLong);
+  const at::Tensor start = sequence_start.to(at::kLong);
+  const at::Tensor index = at::arange(qkv.size(1), start.options()).unsqueeze(0) - start;
   const at::Tensor q = rotate(qkv.select(2, 0), index, rotary).transpose(1, 2);
   const at::Tensor k = rotate(qkv.select(2, 1), index, rotary).transpose(1, 2);
   return mix_values(q.matmul(k.transpose(2, 3)), qkv.select(2, 2).transpose(1, 2), sequence_start);

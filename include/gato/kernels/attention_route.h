@@ -1,0 +1,65 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gato/core/config.h"
+#include "gato/kernels/attention.h"
+
+namespace gato::kernels {
+
+/// Who computes document_attention.
+enum class AttentionRoute {
+  kAuto,       ///< Measured when a run begins (try_attention_routes); without that see default_attention_route().
+  kOwn,        ///< Loops of ours on the CPU; kernels of ours on a GPU (bf16, head dimension 32, 64 or 128).
+  kFlash,      ///< LibTorch's flash attention for sequences of different lengths: GPU, bf16.
+  kCudnn,      ///< cuDNN's attention through LibTorch: GPU, bf16.
+  kReference,  ///< Plain tensor operations, quadratic in the row: anywhere, slow.
+};
+GATO_CONFIG_ENUM(AttentionRoute, 5, {"auto", AttentionRoute::kAuto}, {"own", AttentionRoute::kOwn},
+                 {"flash", AttentionRoute::kFlash}, {"cudnn", AttentionRoute::kCudnn},
+                 {"reference", AttentionRoute::kReference})
+[[nodiscard]] std::string route_name(AttentionRoute route);
+
+/// Choices among equal results (`kernels` in a config file).
+struct KernelsConfig {
+  AttentionRoute attention = AttentionRoute::kAuto;
+};
+GATO_CONFIG(KernelsConfig,
+            GATO_FIELD(attention,
+                       "auto (measured on the run's own shape), own, flash (LibTorch's, GPU), cudnn (GPU) or "
+                       "reference (plain operations, slow)."))
+
+/// The route of the process from now on; not while another thread computes. kAuto: default_attention_route().
+void set_attention_route(AttentionRoute route);
+
+/// What `qkv`'s attention goes by while nothing was measured: the CPU's loops; on a GPU LibTorch's flash attention, or
+/// our kernels where they are proven on this kind of GPU (kernels_are_proven), or the reference where neither takes it.
+[[nodiscard]] AttentionRoute default_attention_route(const at::Tensor& qkv);
+
+/// One candidate's result.
+struct AttentionTrial {
+  AttentionRoute route = AttentionRoute::kAuto;
+  std::string problem;      ///< Why it cannot be used; "" when it can.
+  double milliseconds = 0;  ///< Forward and backward together, the best of several.
+  double difference = 0;  ///< Largest difference of result and gradient from the reference, as a share of its largest.
+};
+
+/// Computes forward and backward by every route on `qkv` [B, T, 3, H, D] (of one row's share, where B is more),
+/// compares each with the reference and times it. A route that fails or differs by more than its type's rounding allows
+/// has a problem.
+[[nodiscard]] std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv, const at::Tensor& sequence_start,
+                                                               const RotaryTable& rotary);
+
+/// The fastest trial without a problem; own kernels on a GPU only where they are proven. Throws DeviceError when every
+/// route has a problem.
+[[nodiscard]] AttentionRoute choose_attention_route(const std::vector<AttentionTrial>& trials, bool own_is_proven);
+
+/// Whether `tools/test --gpu` has passed with these kernels on a GPU of the name of `device`: a file in the user's
+/// cache
+/// ($XDG_CACHE_HOME/gato or ~/.cache/gato) says so. The CPU's loops always are.
+[[nodiscard]] bool kernels_are_proven(at::Device device);
+/// Writes that file. IoError when it cannot.
+void mark_kernels_as_proven(at::Device device);
+
+}  // namespace gato::kernels

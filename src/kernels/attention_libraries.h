@@ -1,0 +1,15 @@
+#pragma once
+#include "gato/kernels/attention.h"
+#include "gato/kernels/attention_route.h"
+
+namespace gato::kernels {
+
+/// The route that `qkv` takes: never kAuto.
+[[nodiscard]] AttentionRoute route_of(const at::Tensor& qkv);
+
+/// document_attention by `route`: kFlash, kCudnn or kReference.
+[[nodiscard]] at::Tensor attend_by_library(AttentionRoute route, const at::Tensor& qkv,
+                                           const at::Tensor& sequence_start, const RotaryTable& rotary,
+                                           const SequenceBounds& bounds);
+
+}  // namespace gato::kernels
