@@ -12,7 +12,7 @@ namespace gato::cli {
 namespace {
 
 struct Arguments {
-  std::string checkpoint, suite = "demo", out;
+  std::string checkpoint, suite = "demo", out, weights;
   eval::EvaluateOptions options;
   int threads = 0;
 };
@@ -29,6 +29,9 @@ int evaluate(Arguments& arguments) {
   }
   arguments.options.suite = env::load_suite(arguments.suite);
   arguments.options.out = arguments.out;
+  for (const auto& [name, type] : config_enum(static_cast<const kernels::WeightType*>(nullptr))) {
+    if (arguments.weights == name) arguments.options.weights = type;
+  }
   const eval::EvaluateOutcome outcome = eval::evaluate(arguments.options);
   std::cout << eval::summary_table(outcome.summary) << "results: " << outcome.out.string() << "\n";
   return kDone;
@@ -60,6 +63,11 @@ int program(int argc, char** argv) {
             ->check(CLI::Range(0, 1000000));
         app.add_option("--seed", options.seed, "Seed of the episodes");
         app.add_option("--slots", options.slots, "Environments per forward pass")->check(CLI::Range(1, 4096));
+        app.add_option("--weights", arguments->weights,
+                       "Type of the weights that act: fp32, bf16 (half the memory and time per token) or int8 (a "
+                       "quarter); default: as trained, model.precision. Another type than that is an evaluation of its "
+                       "own, SUITE-TYPE")
+            ->check(CLI::IsMember({"fp32", "bf16", "int8"}));
         app.add_option("--task", options.tasks, "Only tasks that match this pattern; may be given several times")
             ->allow_extra_args(false);
         app.add_option("--record", options.record_episodes, "Episodes per task whose pictures are kept")

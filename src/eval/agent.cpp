@@ -56,7 +56,7 @@ const data::MixturePhase* trained_phase(const data::DataConfig& data, int64_t ro
 
 }  // namespace
 
-Agent::Agent(const Path& path) : path_(path) {
+Agent::Agent(const Path& path, std::optional<kernels::WeightType> weights) : path_(path) {
   check_whole(path);
   const checkpoint::Checkpoint checkpoint(path);
   step_ = checkpoint.step();
@@ -79,6 +79,8 @@ Agent::Agent(const Path& path) : path_(path) {
       model::ModelShape{vocabulary_->size(), vocabulary_->first_bin(), tokenizer::kNumBins}, 0,
       model::Model::Purpose::kInference);
   model_->store().import_tensors(checkpoint::SafetensorsReader(checkpoint.file("model.safetensors")));
+  acting_ =
+      std::make_shared<const model::ActingWeights>(*model_, weights.value_or(model::ActingWeights::type_of(*model_)));
   const episode::ShardReader demonstrations(checkpoint.file("demonstrations.gato"));
   for (const episode::TaskSpec& task : demonstrations.tasks()) tasks_.emplace(task.id, task);
 }

@@ -125,8 +125,12 @@ class Evaluation {
     run::TaskResult result = blank_result(task);
     result.scoring =
         spec.scoring == episode::Scoring::kExactMatch ? run::TaskScoring::kExactMatch : run::TaskScoring::kReturn;
-    result.decoding = {decoding_name(settings.decoding), settings.temperature, agent_.context_steps(task), "none",
-                       settings.top_p};
+    result.decoding = {decoding_name(settings.decoding),
+                       settings.temperature,
+                       agent_.context_steps(task),
+                       "none",
+                       settings.top_p,
+                       kernels::weight_type_name(agent_.acting()->type())};
     for (const auto& episode : played) {
       result.rollouts.push_back({episode.seed, episode.episode_return, episode.length, episode.success,
                                  episode.exact_match, episode.answer, episode.reference});
@@ -208,7 +212,8 @@ void check_patterns(const EvaluateOptions& options, const std::vector<std::strin
 
 }  // namespace
 
-EvaluateOutcome evaluate(const EvaluateOptions& options) {
+EvaluateOutcome evaluate(const EvaluateOptions& asked) {
+  EvaluateOptions options = asked;
   at::set_num_threads(thread_budget());
   const auto tasks = env::resolve_tasks(options.suite);
   std::vector<std::string> names;
@@ -216,14 +221,17 @@ EvaluateOutcome evaluate(const EvaluateOptions& options) {
   for (const env::SuiteText& text : options.suite.texts) names.push_back(text.name);
   check_patterns(options, names);
   const Path checkpoint = resolve_checkpoint(options.checkpoint);
-  const Agent agent(checkpoint);
+  const Agent agent(checkpoint, options.weights);
+  if (agent.acting()->type() != model::ActingWeights::type_of(agent.model())) {
+    options.suite.name += cat("-", kernels::weight_type_name(agent.acting()->type()));
+  }
   // <run>/checkpoints/step-N
   const run::RunFolder folder(checkpoint.parent_path().parent_path());
   EvaluateOutcome outcome;
   outcome.out = options.out.empty() ? folder.results_path(agent.step(), options.suite.name) : options.out;
   make_folders(outcome.out);
-  log::info("eval", "plays suite ", options.suite.name, " with ", checkpoint.string(), "; results go to ",
-            outcome.out.string());
+  log::info("eval", "plays suite ", options.suite.name, " with ", checkpoint.string(), " and ",
+            kernels::weight_type_name(agent.acting()->type()), " weights; results go to ", outcome.out.string());
   Evaluation evaluation(options, agent, outcome.out);
   for (const auto& [task, settings] : tasks) {
     throw_if_stopped("evaluation");

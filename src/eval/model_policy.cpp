@@ -102,7 +102,7 @@ class ModelPolicy : public env::Policy {
       : agent_(agent),
         tokenizer_(task, agent.vocabulary(), agent.text()),
         options_(options),
-        decoder_(agent.model(), slots, agent.row_tokens()),
+        decoder_(agent.acting(), slots, agent.row_tokens()),
         slots_(static_cast<size_t>(slots)) {
     if (options_.context_steps < 0) options_.context_steps = agent.context_steps(task.id);
   }

@@ -109,6 +109,13 @@ void multiply(const at::Tensor& x, const PackedLinear& linear, const at::Tensor&
 
 }  // namespace
 
+const char* weight_type_name(WeightType type) {
+  for (const auto& [name, value] : config_enum(static_cast<const WeightType*>(nullptr))) {
+    if (value == type) return name;
+  }
+  return "unknown";
+}
+
 PackedLinear pack_linear(const Parameter& weight, const Parameter& bias, WeightType type) {
   check_parameter(weight, "weight", {-1, -1});
   GATO_CHECK(weight.value.is_cpu(), "linear maps are packed on the CPU, the weight is on ",

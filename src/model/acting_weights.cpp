@@ -10,10 +10,6 @@ using kernels::WeightType;
 
 namespace {
 
-WeightType type_of(const Model& model) {
-  return model.config().precision == Precision::kBf16 ? WeightType::kBf16 : WeightType::kFp32;
-}
-
 int64_t bytes_of(const PackedLinear& linear) {
   int64_t bytes = static_cast<int64_t>(linear.panels.nbytes());
   if (linear.scales.defined()) bytes += static_cast<int64_t>(linear.scales.nbytes());
@@ -23,7 +19,9 @@ int64_t bytes_of(const PackedLinear& linear) {
 
 }  // namespace
 
-ActingWeights::ActingWeights(const Model& model) : ActingWeights(model, type_of(model)) {}
+WeightType ActingWeights::type_of(const Model& model) {
+  return model.config().precision == Precision::kBf16 ? WeightType::kBf16 : WeightType::kFp32;
+}
 
 ActingWeights::ActingWeights(const Model& model, WeightType type) : model_(&model), type_(type) {
   const auto get = [&](const std::string& name) { return model.store().parameter(name); };

@@ -70,6 +70,7 @@ Json decoding_json(const DecodingRecord& decoding) {
   json["top_p"] = decoding.top_p;
   json["context_steps"] = decoding.context_steps;
   json["prompt"] = decoding.prompt;
+  if (!decoding.weights.empty()) json["weights"] = decoding.weights;
   return json;
 }
 
@@ -83,6 +84,7 @@ DecodingRecord parse_decoding(const Json& json, const std::string& where) {
   if (decoding.top_p <= 0 || decoding.top_p > 1) fields.fail("top_p", "must be above 0 and at most 1");
   decoding.context_steps = fields.integer("context_steps", 0);
   decoding.prompt = fields.text("prompt");
+  if (fields.has("weights")) decoding.weights = fields.text("weights");
   fields.finish();
   return decoding;
 }

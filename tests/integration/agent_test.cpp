@@ -12,6 +12,7 @@
 #include "gato/episode/shard.h"
 #include "gato/eval/agent.h"
 #include "gato/eval/report.h"
+#include "gato/run/results.h"
 #include "gato/run/run_folder.h"
 #include "gato/train/trainer.h"
 #include "support/temp_folder.h"
@@ -164,6 +165,34 @@ TEST(ModelPolicyTest, TheSmallestNucleusIsGreedyAndTheWholeOneIsNot) {
   const Agent agent(small_run().checkpoint());
   EXPECT_EQ(moves(agent, env::Decoding::kSample, 1e-9), moves(agent, env::Decoding::kGreedy, 1));
   EXPECT_NE(moves(agent, env::Decoding::kSample, 1), moves(agent, env::Decoding::kGreedy, 1));
+}
+
+TEST(ModelPolicyTest, WeightsOfEveryTypeActAlike) {
+  const Agent trained(small_run().checkpoint());
+  EXPECT_EQ(trained.acting()->type(), kernels::WeightType::kFp32);
+  const std::vector<int32_t> expected = moves(trained, env::Decoding::kGreedy, 1);
+  for (const kernels::WeightType type : {kernels::WeightType::kBf16, kernels::WeightType::kInt8}) {
+    const Agent agent(small_run().checkpoint(), type);
+    EXPECT_EQ(agent.acting()->type(), type);
+    // A hardly trained model's choices are close to ties: the first one must agree, not all.
+    EXPECT_EQ(moves(agent, env::Decoding::kGreedy, 1).front(), expected.front());
+  }
+}
+
+TEST(EvaluateTest, OtherWeightsAreAnEvaluationOfTheirOwn) {
+  EvaluateOptions options;
+  options.checkpoint = small_run().checkpoint();
+  options.suite = small_run().suite();
+  options.suite.name = "precision";
+  options.tasks = {"game/catch"};
+  options.record_episodes = 0;
+  const EvaluateOutcome trained = evaluate(options);
+  options.weights = kernels::WeightType::kInt8;
+  const EvaluateOutcome narrow = evaluate(options);
+  EXPECT_EQ(trained.out.filename(), "step-00000030@precision");
+  EXPECT_EQ(narrow.out.filename(), "step-00000030@precision-int8");
+  EXPECT_EQ(run::read_results(trained.out).at(0).decoding.weights, "fp32");
+  EXPECT_EQ(run::read_results(narrow.out).at(0).decoding.weights, "int8");
 }
 
 /// Actions of the policy stay inside what the fields allow, step after step, past the context and the row.

@@ -24,7 +24,7 @@ TaskResult control_result() {
   result.checkpoint = "step-00001000";
   result.step = 1000;
   result.suite = "demo";
-  result.decoding = {"mean", 0.5, 8, "training"};
+  result.decoding = {"mean", 0.5, 8, "training", 0.9, "int8"};
   result.expert = {500, 1.5, 100};
   result.random = {20, 0.5, 100};
   result.versions = {{"gato", "0.1.0"}, {"mujoco", "3.3.0"}};

@@ -9,7 +9,7 @@
 #include "gato/core/file.h"
 #include "gato/env/rollout.h"
 #include "gato/env/suite.h"
-#include "gato/model/model.h"
+#include "gato/model/acting_weights.h"
 #include "gato/tokenizer/sequence.h"
 
 namespace gato::eval {
@@ -18,14 +18,17 @@ namespace gato::eval {
 /// else. Const and thread-safe after construction.
 class Agent {
  public:
-  /// Verifies the checkpoint's files against its manifest. Throws CheckpointError naming what is damaged or missing.
-  explicit Agent(const Path& checkpoint);
+  /// Verifies the checkpoint's files against its manifest. Policies act with weights of the type `weights`, by default
+  /// that of training; losses are always computed as in training. Throws CheckpointError naming what is damaged or
+  /// missing.
+  explicit Agent(const Path& checkpoint, std::optional<kernels::WeightType> weights = std::nullopt);
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
 
   [[nodiscard]] const Path& path() const { return path_; }
   [[nodiscard]] int64_t step() const { return step_; }
   [[nodiscard]] const model::Model& model() const { return *model_; }
+  [[nodiscard]] const std::shared_ptr<const model::ActingWeights>& acting() const { return acting_; }  ///< Never null.
   [[nodiscard]] const tokenizer::Vocabulary& vocabulary() const { return *vocabulary_; }
   /// Null for models trained without text.
   [[nodiscard]] const tokenizer::TextTokenizer* text() const { return text_ ? &*text_ : nullptr; }
@@ -48,6 +51,7 @@ class Agent {
   Path path_;
   int64_t step_ = 0, row_tokens_ = 0;
   std::unique_ptr<model::Model> model_;
+  std::shared_ptr<const model::ActingWeights> acting_;
   std::optional<tokenizer::Vocabulary> vocabulary_;
   std::optional<tokenizer::TextTokenizer> text_;
   std::map<std::string, episode::TaskSpec> tasks_;

@@ -1,10 +1,12 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "gato/core/file.h"
 #include "gato/env/suite.h"
+#include "gato/kernels/packed_linear.h"
 #include "gato/run/results.h"
 
 namespace gato::eval {
@@ -16,6 +18,9 @@ struct EvaluateOptions {
   uint64_t seed = 0;     ///< Of the rollouts.
   int64_t rollouts = 0;  ///< Overrides the suite's numbers when > 0.
   int slots = 64;        ///< Environments that share a forward pass.
+  /// Type of the weights that act. Other weights than those of training are another evaluation, whose suite is named
+  /// SUITE-TYPE.
+  std::optional<kernels::WeightType> weights;
   std::vector<std::string> tasks;  ///< Patterns that narrow the suite; empty: all of it.
   int record_episodes = 1;  ///< Episodes per task whose frames are kept for the report (pictures: 8 times as many).
   bool again = false;       ///< Whether tasks that already have a result are played again.

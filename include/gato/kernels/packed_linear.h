@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 
+#include "gato/core/config.h"
 #include "gato/kernels/parameter.h"
 
 namespace gato::kernels {
@@ -12,6 +13,9 @@ enum class WeightType {
   kInt8,  ///< Per output a scale, the largest weight / 127, times an integer in [-127, 127]: rounding moves a weight by
           ///< at most half a scale, so an output by at most scale / 2 x sum |x|. A quarter of the memory.
 };
+
+GATO_CONFIG_ENUM(WeightType, 3, {"fp32", WeightType::kFp32}, {"bf16", WeightType::kBf16}, {"int8", WeightType::kInt8})
+[[nodiscard]] const char* weight_type_name(WeightType type);
 
 /// The type of activations beside such weights: fp32, or bf16 for bf16 and int8.
 [[nodiscard]] constexpr at::ScalarType activation_type(WeightType type) {

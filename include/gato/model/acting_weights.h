@@ -17,8 +17,11 @@ class ActingWeights {
   /// The model must outlive it. Throws ContractError for int8 when a parameter is not finite.
   ActingWeights(const Model& model, kernels::WeightType type);
 
+  /// Of the type that the model computes with.
+  explicit ActingWeights(const Model& model) : ActingWeights(model, type_of(model)) {}
+
   /// What the model computes with: bf16 where its configuration says so, else fp32.
-  explicit ActingWeights(const Model& model);
+  [[nodiscard]] static kernels::WeightType type_of(const Model& model);
 
   [[nodiscard]] const Model& model() const { return *model_; }
   [[nodiscard]] kernels::WeightType type() const { return type_; }

@@ -49,6 +49,7 @@ struct DecodingRecord {
   int64_t context_steps = 0;     ///< Upper bound of steps kept in the context; 0: as many as a row holds.
   std::string prompt = "none";   ///< Where demonstrations in the prompt came from.
   double top_p = 1.0;            ///< In (0, 1]; 1: every choice may be sampled.
+  std::string weights = "";  ///< Type of the weights that acted, "bf16"; empty in results before they were recorded.
   bool operator==(const DecodingRecord&) const = default;
 };
 
