@@ -4,8 +4,8 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
+#include <sys/mman.h>
 
-#include <cstdlib>
 #include <limits>
 #include <new>
 #include <vector>
@@ -21,22 +21,21 @@
 namespace gato::kernels {
 namespace {
 
-/// Zeros that the system maps when they are touched.
+/// Zeros that the system maps when they are touched, in huge pages: decoding walks through all of them for every token.
 at::Tensor untouched_zeros(at::IntArrayRef sizes, at::ScalarType dtype) {
-  constexpr size_t kAlignment = 64;
-  const auto item = static_cast<int64_t>(c10::elementSize(dtype));
-  int64_t bytes = item;
+  auto bytes = static_cast<int64_t>(c10::elementSize(dtype));
   for (const int64_t size : sizes) {
     GATO_CHECK(size == 0 || bytes <= std::numeric_limits<int64_t>::max() / 2 / size, "a cache of sizes ", sizes,
                " is too large");
     bytes *= size;
   }
-  void* const memory = std::calloc(static_cast<size_t>(bytes) + kAlignment, 1);
-  if (memory == nullptr) throw std::bad_alloc();
-  const size_t past = reinterpret_cast<uintptr_t>(memory) % kAlignment;
-  auto* const aligned = static_cast<char*>(memory) + (past == 0 ? 0 : kAlignment - past);
-  return at::from_blob(
-      aligned, sizes, [memory](void*) { std::free(memory); }, at::TensorOptions().dtype(dtype));
+  if (bytes == 0) return at::zeros(sizes, dtype);
+  const auto size = static_cast<size_t>(bytes);
+  void* const memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  static_cast<void>(madvise(memory, size, MADV_HUGEPAGE));  // a wish: failing changes nothing
+  const auto unmap = [size](void* p) { static_cast<void>(munmap(p, size)); };
+  return at::from_blob(memory, sizes, unmap, at::TensorOptions().dtype(dtype));
 }
 
 /// Checks runs against the cache and the number of tokens given; returns the largest number of tokens a slot will hold.
@@ -121,7 +120,8 @@ AttentionCache make_attention_cache(int64_t slots, int64_t max_tokens, int64_t h
   GATO_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "a cache is fp32 or bf16, not ", c10::toString(dtype));
   const int64_t tiles = (max_tokens + cpu::kCacheTile - 1) / cpu::kCacheTile;
   return {untouched_zeros({slots, heads, tiles, head_dim, cpu::kCacheTile}, dtype),
-          untouched_zeros({slots, heads, tiles * cpu::kCacheTile, cpu::round_up(head_dim, cpu::kLanes)}, dtype),
+          untouched_zeros({slots, heads, tiles * cpu::kCacheTile, cpu::cache_lanes(head_dim, dtype == at::kBFloat16)},
+                          dtype),
           max_tokens};
 }
 

@@ -395,20 +395,60 @@ GATO_INLINE GroupBuffers make_group_buffers(int64_t tokens, int64_t lanes) {
   return b;
 }
 
+GATO_INLINE Bf16 to_bf16(float x) {
+  const auto bits = __builtin_bit_cast(uint32_t, x);
+  const uint32_t rounded = x == x ? (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 : bits >> 16 | 0x40;
+  return {static_cast<uint16_t>(rounded)};
+}
+
+/// Where number `i` of a row of Bf16 in the cache is.
+GATO_INLINE int64_t kept_place(int64_t i) { return i / kCacheTile * kCacheTile + i % kLanes * 2 + i / kLanes % 2; }
+
 /// One token's key and value into the cache.
 template <class T, class C>
 GATO_INLINE void keep_token(const AttentionShape& shape, const CachedHead<C>& kept, int64_t position, const T* key,
                             const T* value, const GroupBuffers& b) {
   rotate_from(shape, position, 1, key, b.result, b.vector);
-  C* column = kept.keys + position / kCacheTile * (kCacheTile * shape.head_dim) + position % kCacheTile;
-  for (int64_t d = 0; d < shape.head_dim; ++d) {
-    if constexpr (std::is_same_v<C, float>) {
-      column[d * kCacheTile] = b.result[d];
-    } else {
-      store_partial(column + d * kCacheTile, broadcast(b.result[d]), 1);
+  C* tile = kept.keys + position / kCacheTile * (kCacheTile * shape.head_dim);
+  C* row = kept.values + position * kept.lanes;
+  if constexpr (std::is_same_v<C, float>) {
+    for (int64_t d = 0; d < shape.head_dim; ++d) tile[d * kCacheTile + position % kCacheTile] = b.result[d];
+    copy_vector(value, row, shape.head_dim);
+  } else {
+    const int64_t column = kept_place(position % kCacheTile);
+    for (int64_t d = 0; d < shape.head_dim; ++d) tile[d * kCacheTile + column] = to_bf16(b.result[d]);
+    for (int64_t d = 0; d < shape.head_dim; ++d) row[kept_place(d)] = value[d];  // Bf16 comes with Bf16
+  }
+}
+
+/// C = A B as multiply(), for a matrix of the cache: whole tiles of 32 columns, of which C has room for all.
+template <int kRows>
+GATO_INLINE void multiply_kept(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t tile, float* c,
+                               int64_t ldc, int64_t k, int64_t n) {
+  multiply<kRows>(a, lda, b, ldb, tile, c, ldc, k, n);
+}
+template <int kRows>
+GATO_INLINE void multiply_kept(const float* a, int64_t lda, const Bf16* b, int64_t ldb, int64_t tile, float* c,
+                               int64_t ldc, int64_t k, int64_t n) {
+  using WordsUnaligned = uint32_t __attribute__((vector_size(64), aligned(2), may_alias));
+  constexpr int64_t kAhead = 16;  // rows; decoding streams through memory
+  for (int64_t j = 0; j < n; j += kCacheTile, b += tile) {
+    Floats low[kRows] = {}, high[kRows] = {};
+    for (int64_t i = 0; i < k; ++i) {
+      const Bf16* row = b + i * ldb;
+      if constexpr (kRows == 1) __builtin_prefetch(row + kAhead * ldb);
+      const Words both = *reinterpret_cast<const WordsUnaligned*>(row);
+      const auto first = (Floats)(both << 16), second = (Floats)(both & 0xFFFF0000U);
+      for (int r = 0; r < kRows; ++r) {
+        low[r] += a[r * lda + i] * first;
+        high[r] += a[r * lda + i] * second;
+      }
+    }
+    for (int r = 0; r < kRows; ++r) {
+      store(c + r * ldc + j, low[r]);
+      store(c + r * ldc + j + kLanes, high[r]);
     }
   }
-  copy_vector(value, kept.values + position * kept.lanes, shape.head_dim);
 }
 
 /// score [n] += products of the query at `position` with its distances to keys [0, n).
@@ -452,8 +492,8 @@ GATO_INLINE void cached_group(const AttentionShape& shape, const CachedHead<C>& 
   const int64_t keys = position + rows, n = round_up(keys, kLanes);
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
   gather_queries(shape, distances, head, position, rows, scale, query, lanes, b);
-  multiply<kRows>(b.query, lanes, kept.keys, kCacheTile, kCacheTile * shape.head_dim, b.score, b.columns,
-                  shape.head_dim, n);
+  multiply_kept<kRows>(b.query, lanes, kept.keys, kCacheTile, kCacheTile * shape.head_dim, b.score, b.columns,
+                       shape.head_dim, n);
   for (int64_t r = 0; r < rows; ++r) {
     float* score = b.score + r * b.columns;
     if (distances != nullptr) {
@@ -462,7 +502,7 @@ GATO_INLINE void cached_group(const AttentionShape& shape, const CachedHead<C>& 
     for (int64_t j = position + r + 1; j < n; ++j) score[j] = kMasked;
     softmax_row(score, n);
   }
-  multiply<kRows>(b.score, b.columns, kept.values, lanes, kTile, b.result, lanes, keys, lanes);
+  multiply_kept<kRows>(b.score, b.columns, kept.values, lanes, kTile, b.result, lanes, keys, lanes);
   for (int64_t r = 0; r < rows; ++r) copy_vector(b.result + r * lanes, out + r * width, shape.head_dim);
 }
 

@@ -29,8 +29,13 @@ void attention_backward(const AttentionShape& shape, int64_t row, int64_t head, 
                         const float* log_sum, const Bf16* out_gradient, Bf16* qkv_gradient);
 
 /// Keys [slots, heads, capacity / 32, head_dim, 32] and values [slots, heads, capacity, lanes], floats or Bf16,
-/// capacity a multiple of 32 and lanes head_dim rounded up to 16. Unused places hold finite numbers.
+/// capacity a multiple of 32 and lanes head_dim rounded up to 16, or to 32 for Bf16. Of every 32 Bf16 in a row, number
+/// j and number 16 + j are neighbours, so that a shift and a mask make floats of them. Unused places hold finite
+/// numbers.
 constexpr int64_t kCacheTile = 2 * kLanes;
+[[nodiscard]] constexpr int64_t cache_lanes(int64_t head_dim, bool bf16) {
+  return round_up(head_dim, bf16 ? kCacheTile : kLanes);
+}
 template <class C>
 struct CacheView {
   C* keys;

@@ -181,10 +181,10 @@ GATO_INLINE NormalParts normal_parts(Floats x) {
   return {x < Floats{} ? tail : 1.0f - tail, e * 0.39894228040143268f};
 }
 
-/// C = A B for kRows rows: `a` [kRows, k] with row stride `lda`, `b` [k, 16 kVectors], floats or Bf16, with `ldb`, `c`
-/// with `ldc`. An element's products are added in the order of k, whatever kRows and kVectors are.
-template <int kRows, int kVectors, class B>
-GATO_INLINE void multiply_tile(const float* a, int64_t lda, const B* b, int64_t ldb, float* c, int64_t ldc, int64_t k) {
+/// C = A B for kRows rows: `a` [kRows, k] with row stride `lda`, `b` [k, 16 kVectors] with `ldb`, `c` with `ldc`.
+template <int kRows, int kVectors>
+GATO_INLINE void multiply_tile(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
+                               int64_t k) {
   Floats sums[kRows][kVectors] = {};
   for (int64_t i = 0; i < k; ++i) {
     Floats row[kVectors];
@@ -200,8 +200,8 @@ GATO_INLINE void multiply_tile(const float* a, int64_t lda, const B* b, int64_t 
 
 /// C = A B with `n` columns, a multiple of 16. `b` is cut into tiles of 32 columns, `tile` floats apart: 32 and a row
 /// stride `ldb` for an ordinary matrix; 32 k and `ldb` 32 for tiles one after the other.
-template <int kRows, class B>
-GATO_INLINE void multiply(const float* a, int64_t lda, const B* b, int64_t ldb, int64_t tile, float* c, int64_t ldc,
+template <int kRows>
+GATO_INLINE void multiply(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t tile, float* c, int64_t ldc,
                           int64_t k, int64_t n) {
   int64_t j = 0;
   for (; j + 2 * kLanes <= n; j += 2 * kLanes, b += tile) multiply_tile<kRows, 2>(a, lda, b, ldb, c + j, ldc, k);
