@@ -7,6 +7,7 @@
 #include "gato/core/log.h"
 #include "gato/train/overfit.h"
 #include "gato/train/trainer.h"
+#include "gato_train/devices.h"
 #include "gato_train/replay.h"
 #include "program.h"
 
@@ -116,10 +117,12 @@ int program(int argc, char** argv) {
         app.add_option("overrides", arguments->overrides, "Settings as key.path=value");
         app.allow_extras(false);
         app.require_subcommand(0, 1);
-        const auto replay = add_replay(app);
-        return [arguments, replay, command = command_line(argc, argv)] {
-          const int code = replay();
-          return code >= 0 ? code : train_or_check(*arguments, command);
+        const auto replay = add_replay(app), devices = add_devices(app);
+        return [arguments, replay, devices, command = command_line(argc, argv)] {
+          for (const auto& verb : {replay, devices}) {
+            if (const int code = verb(); code >= 0) return code;
+          }
+          return train_or_check(*arguments, command);
         };
       });
 }

@@ -98,6 +98,8 @@ ScopedDeviceOps::~ScopedDeviceOps() { table()[static_cast<size_t>(type_)] = befo
 
 std::string why_no_gpu() { return cuda().problem; }
 
+int num_gpus() { return cuda().ops == nullptr ? 0 : cuda().ops->num_devices(); }
+
 at::Device open_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
   if (name == "auto") return cuda().ops == nullptr ? at::Device(at::kCPU) : at::Device(at::kCUDA, 0);

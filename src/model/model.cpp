@@ -219,12 +219,13 @@ at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options
   const kernels::RotaryTable table = rotary(tokens);
   BlockHooks hooks;  // with copies, since recomputation calls them after this function has returned
   hooks.recompute = options.recompute;
-  hooks.attend = [this, rows, tokens, table, starts = input.sequence_starts](int64_t layer, const at::Tensor& qkv) {
+  hooks.attend = [this, rows, tokens, table, starts = input.sequence_starts, bounds = input.bounds](
+                     int64_t layer, const at::Tensor& qkv) {
     const at::Tensor split = qkv.view({rows, tokens, 3, config_.heads, config_.head_dim});
     const at::Tensor mixed =
         relative() ? kernels::relative_attention(split.to(at::kFloat), starts, distance_keys(layer, tokens), biases_)
                          .to(qkv.scalar_type())
-                   : kernels::document_attention(split, starts, table);
+                   : kernels::document_attention(split, starts, table, bounds);
     return mixed.view({rows * tokens, config_.heads * config_.head_dim});
   };
   if (options.training && config_.dropout > 0) {

@@ -34,6 +34,21 @@ void select_patches(const data::Batch& batch, int64_t first_token, int64_t end_t
   input.patch_columns = view_of(batch.patch_columns, first, {count}, at::kInt);
 }
 
+kernels::SequenceBounds bounds_of(const data::Batch& batch, int64_t first_token, int64_t end_token) {
+  std::vector<int32_t> boundaries;
+  kernels::SequenceBounds bounds;
+  const auto close = [&](int64_t place) {
+    if (!boundaries.empty()) bounds.longest = std::max<int64_t>(bounds.longest, place - boundaries.back());
+    boundaries.push_back(static_cast<int32_t>(place));
+  };
+  for (int64_t i = first_token; i < end_token; ++i) {
+    if (batch.sequence_starts[static_cast<size_t>(i)] == i % batch.row_tokens) close(i - first_token);
+  }
+  close(end_token - first_token);
+  bounds.boundaries = copy_of(boundaries, at::kInt);
+  return bounds;
+}
+
 }  // namespace
 
 BatchTensors to_device(BatchTensors tensors, at::Device device) {
@@ -54,6 +69,7 @@ BatchTensors batch_tensors(const data::Batch& batch, int64_t first, int64_t coun
   tensors.input.sequence_starts = view_of(batch.sequence_starts, first_token, {count, row_tokens}, at::kInt);
   tensors.input.local_positions = view_of(batch.local_positions, first_token, {count, row_tokens}, at::kInt);
   select_patches(batch, first_token, end_token, tensors.input);
+  tensors.input.bounds = bounds_of(batch, first_token, end_token);
 
   std::vector<int64_t> positions, targets;
   std::vector<float> weights;

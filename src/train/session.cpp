@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention_record.h"
 #include "gato/core/log.h"
 #include "gato/core/profile.h"
 #include "gato/core/signals.h"
@@ -76,6 +77,7 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
               config_.train.steps, ")");
   }
   record_data();
+  choose_attention();
   if (config_.train.micro_batch_rows.is_auto()) measure_micro_batch();
   config_yaml_ = dump_config(config_);
   folder_.write_config(config_yaml_);
@@ -122,6 +124,32 @@ void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) {
   throw ConfigError(cat("the run in ", folder_.root().string(), " was started with other settings of ",
                         join(changed, ", "), " (compare ", origin,
                         "); give run.dir another folder, or the old settings to go on"));
+}
+
+/// On a GPU `auto` tries what there is on the first row of this run. What came of it is in attention.json, and stays
+/// for the rest of the run on this kind of GPU.
+void Session::choose_attention() {
+  kernels::set_attention_route(config_.kernels.attention);
+  const model::ModelConfig& shape = config_.model;
+  if (device_.is_cpu() || config_.kernels.attention != kernels::AttentionRoute::kAuto ||
+      shape.position == model::PositionEncoding::kRelative) {
+    return;
+  }
+  AttentionRecord record;
+  record.device = kernels::gpu_properties(device_).name;
+  record.own_is_proven = kernels::kernels_are_proven(device_);
+  const Path path = folder_.root() / "attention.json";
+  if (const auto before = read_attention_record(path); before && began_.checkpoint && before->device == record.device) {
+    kernels::set_attention_route(before->route);
+    log::info("train", "attention goes by ", kernels::route_name(before->route), " as ", path.string(), " says");
+    return;
+  }
+  record.trials =
+      try_attention(config_, data::RowBuilder(data_.plan, true, quarantine_).build(state_.next_row, 1), device_);
+  record.route = kernels::choose_attention_route(record.trials, record.own_is_proven);
+  kernels::set_attention_route(record.route);
+  write_file_atomic(path, to_json(record));
+  log::info("train", "kernels.attention auto: ", kernels::route_name(record.route), " of\n", attention_table(record));
 }
 
 void Session::measure_micro_batch() {

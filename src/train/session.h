@@ -46,6 +46,7 @@ class Session {
   [[nodiscard]] Start find_start();
   void check_same_run(const checkpoint::Checkpoint& checkpoint);
   void measure_micro_batch();
+  void choose_attention();
   void record_data();
   void tell_loader(double waited_share) const;
   void print_shares() const;

@@ -18,6 +18,9 @@ namespace gato::kernels {
 /// Why there is no GPU, for people; "" when one can be used. Loads the CUDA half.
 [[nodiscard]] std::string why_no_gpu();
 
+/// GPUs that can be used, cuda:0 on. Loads the CUDA half.
+[[nodiscard]] int num_gpus();
+
 /// What is known of a GPU.
 struct GpuProperties {
   std::string name;          ///< "NVIDIA H100 80GB HBM3".

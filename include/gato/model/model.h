@@ -27,6 +27,8 @@ struct ModelInput {
   at::Tensor patches;      ///< uint8 [M, 16, 16, 3].
   at::Tensor patch_rows;   ///< int32 [M], 0 .. 127, already drawn (training) or the middle (evaluation).
   at::Tensor patch_columns;  ///< int32 [M].
+  kernels::SequenceBounds
+      bounds;  ///< Of sequence_starts, for attention by LibTorch on a GPU; found there if undefined.
 };
 
 /// What a forward pass depends on besides weights and input.

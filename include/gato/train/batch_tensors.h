@@ -16,9 +16,10 @@ struct BatchTensors {
 /// use(x) for every tensor of `tensors`, defined or not.
 template <class Tensors, class Use>
 void for_each_tensor(Tensors& tensors, const Use& use) {
-  auto& [ids, starts, locals, patch_index, patches, patch_rows, patch_columns] = tensors.input;
+  auto& [ids, starts, locals, patch_index, patches, patch_rows, patch_columns, bounds] = tensors.input;
   auto& [positions, targets, weights] = tensors.loss;
   (use(ids), use(starts), use(locals), use(patch_index), use(patches), use(patch_rows), use(patch_columns));
+  use(bounds.boundaries);
   (use(positions), use(targets), use(weights));
 }
 

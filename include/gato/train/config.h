@@ -4,6 +4,7 @@
 
 #include "gato/core/config.h"
 #include "gato/data/mixture.h"
+#include "gato/kernels/attention_route.h"
 #include "gato/model/config.h"
 #include "gato/tokenizer/config.h"
 
@@ -92,15 +93,16 @@ GATO_CONFIG(RunConfig, GATO_FIELD(dir, "Run folder; empty: runs/<stem of the las
 /// Everything `gato-train` reads from its config files.
 struct TrainingConfig {
   RunConfig run;
+  kernels::KernelsConfig kernels;
   tokenizer::TokenizerConfig tokenizer;
   data::DataConfig data;
   model::ModelConfig model;
   OptimizerConfig optimizer;
   LoopConfig train;
 };
-GATO_CONFIG(TrainingConfig, GATO_FIELD(run, "The run folder."), GATO_FIELD(tokenizer, "Tokens."),
-            GATO_FIELD(data, "Training rows."), GATO_FIELD(model, "The transformer."), GATO_FIELD(optimizer, "AdamW."),
-            GATO_FIELD(train, "The training loop."))
+GATO_CONFIG(TrainingConfig, GATO_FIELD(run, "The run folder."), GATO_FIELD(kernels, "Choices among equal kernels."),
+            GATO_FIELD(tokenizer, "Tokens."), GATO_FIELD(data, "Training rows."), GATO_FIELD(model, "The transformer."),
+            GATO_FIELD(optimizer, "AdamW."), GATO_FIELD(train, "The training loop."))
 
 /// Learning rate of update `step` (from 1): linear from 1e-7 over the warm-up, then cosine to final_share at the last
 /// step.

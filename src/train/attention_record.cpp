@@ -1,0 +1,90 @@
+#include "attention_record.h"
+
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "gato/core/json.h"
+#include "gato/core/log.h"
+#include "gato/core/text.h"
+#include "gato/train/batch_tensors.h"
+
+namespace gato::train {
+namespace {
+
+std::optional<kernels::AttentionRoute> route_named(const std::string& name) {
+  for (const auto& [known, route] : config_enum(static_cast<const kernels::AttentionRoute*>(nullptr))) {
+    if (name == known) return route;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string to_json(const AttentionRecord& record) {
+  Json json;
+  json["device"] = record.device;
+  json["route"] = kernels::route_name(record.route);
+  json["own_is_proven"] = record.own_is_proven;
+  json["trials"] = Json::array();
+  for (const kernels::AttentionTrial& trial : record.trials) {
+    Json entry;
+    entry["route"] = kernels::route_name(trial.route);
+    if (trial.problem.empty()) {
+      entry["milliseconds"] = trial.milliseconds;
+      entry["difference"] = trial.difference;
+    } else {
+      entry["problem"] = trial.problem;
+    }
+    json["trials"].push_back(std::move(entry));
+  }
+  return json.dump(2) + "\n";
+}
+
+std::optional<AttentionRecord> read_attention_record(const Path& path) {
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  try {
+    const Json json = parse_json(read_file(path), path.string());
+    AttentionRecord record;
+    record.device = json.value("device", "");
+    const auto route = route_named(json.value("route", ""));
+    if (!record.device.empty() && route && *route != kernels::AttentionRoute::kAuto) {
+      record.route = *route;
+      return record;
+    }
+  } catch (const std::exception& error) {
+    log::warning("train", path.string(), " is not used: ", error.what());
+  }
+  return std::nullopt;
+}
+
+std::string attention_table(const AttentionRecord& record) {
+  std::string text;
+  for (const kernels::AttentionTrial& trial : record.trials) {
+    text += cat(
+        "  ", kernels::route_name(trial.route), ": ",
+        trial.problem.empty() ? cat(format_fixed(trial.milliseconds, 3), " ms forward and backward") : trial.problem,
+        "\n");
+  }
+  if (!record.own_is_proven) {
+    text += "  (own kernels are taken once `tools/test --gpu` has passed on this kind of GPU)\n";
+  }
+  return text;
+}
+
+std::vector<kernels::AttentionTrial> try_attention(const TrainingConfig& config, const data::Batch& row,
+                                                   at::Device device) {
+  const model::ModelConfig& shape = config.model;
+  const at::Tensor starts = batch_tensors(row, 0, row.rows).input.sequence_starts.to(device);
+  const auto type = shape.precision == model::Precision::kBf16 ? at::kBFloat16 : at::kFloat;
+  const at::Tensor qkv = at::randn({row.rows, row.row_tokens, 3, shape.heads, shape.head_dim}).to(device, type);
+  kernels::RotaryTable rotary;
+  if (shape.position == model::PositionEncoding::kRotary) {
+    rotary = kernels::make_rotary_table(row.row_tokens, shape.head_dim, shape.rotary_base);
+    rotary = {rotary.cosine.to(device), rotary.sine.to(device)};
+  }
+  return kernels::try_attention_routes(qkv, starts, rotary);
+}
+
+}  // namespace gato::train
