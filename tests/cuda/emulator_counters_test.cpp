@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "cuda/emulator_semantics.h"
 #include "cuda_emulation/test_device.h"
 
 namespace gato::emulator_tests {
@@ -160,6 +161,19 @@ TEST(EmulatorCounters, AreKeptByKernelAndPlace) {
   device.reset_counters();
   EXPECT_EQ(device.counters().global_requests, 0u);
   EXPECT_TRUE(device.site_counters().empty());
+}
+
+TEST(EmulatorCounters, CopiesAreCountedWithAndWithoutChecks) {
+  for (const bool checks : {true, false}) {
+    TestDevice device({.checks = checks});
+    auto in = device.input<uint32_t>("in", std::vector<uint32_t>(4, 1));
+    auto out = device.buffer<uint32_t>("out", 4);
+    copy_with_zero_fill(16, 16, in.data(), out.data());
+    const Counters counters = device.counters();
+    EXPECT_EQ(counters.global_bytes_read, 16u);
+    EXPECT_EQ(counters.global_requests, 1u + 4u);  // the copy's source, four words of the result
+    EXPECT_EQ(counters.shared_requests, 1u + 4u);  // its destination, four words read
+  }
 }
 
 TEST(EmulatorCounters, CanBeOff) {

@@ -9,7 +9,7 @@
 //   shared       GATO_SHARED(T, name, count);  GATO_DYNAMIC_SHARED(T, name);  never __shared__ itself
 //   memory       plain loads and stores of 2, 4 and 8 bytes; __ldg; load8/load16/store8/store16 (ptx.h) for vectors
 //   warp         __syncwarp() __shfl_sync __shfl_xor_sync __shfl_down_sync __shfl_up_sync (4 or 8 bytes) __ballot_sync
-//                __any_sync __all_sync, with the full mask kFullMask; warp_sum, warp_max below
+//                __any_sync __all_sync, with the full mask kFullMask; warp_sum, warp_max (ptx.h)
 //   block        __syncthreads()
 //   atomics      atomicAdd atomicMin atomicMax atomicExch atomicCAS atomicOr atomicAnd on int, unsigned and
 //                unsigned long long. None on floats: sums would depend on the order of blocks

@@ -1,4 +1,5 @@
 // cp.async: a copy is a write of its destination when it starts, poison until it is waited for, and data after.
+#include <bit>
 #include <cstring>
 
 #include "cuda_emulation/machine.h"
@@ -21,13 +22,9 @@ void Block::start_copy(Thread& thread, const PendingCopy& copy) {
   if ((destination | source) % size != 0) {
     refuse(FaultKind::kMisaligned, cat("cp.async of ", copy.bytes, " bytes between addresses that are no multiples"));
   }
-  // The source is read in elements of two bytes, as many as asked: a tail may be of any even length.
-  for (int done = 0; done < copy.source_bytes && grid_->options.checks;) {
-    const int step = copy.source_bytes - done >= 16  ? 16
-                     : copy.source_bytes - done >= 8 ? 8
-                     : copy.source_bytes - done >= 4 ? 4
-                     : copy.source_bytes - done >= 2 ? 2
-                                                     : 1;
+  // In the widest pieces there are: counted as one request where the whole is asked for.
+  for (int done = 0; done < copy.source_bytes;) {
+    const int step = static_cast<int>(std::bit_floor(static_cast<unsigned>(copy.source_bytes - done)));
     access(thread, source + static_cast<uintptr_t>(done), step, false, copy.site);
     done += step;
   }

@@ -36,7 +36,9 @@ struct Allocation;    // global_memory.h
 class DeviceMachine;  // machine.h
 
 /// Global memory of a device: `size` elements between red zones. Move-only; its end frees it, after which kernels that
-/// touch it are reported. Host code must go through upload and download, for the emulator to know what is written.
+/// touch it are reported. Host code must go through upload and download, for the emulator to know what is written. What
+/// is written and by whom is known per element, in larger ones per 4 bytes: kernels whose threads share an element of T
+/// (a workspace used for narrower types) are reported as racing, so give such a buffer the narrowest type.
 template <class T>
 class Buffer {
   static_assert(std::is_trivially_copyable_v<T>);

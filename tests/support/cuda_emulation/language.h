@@ -187,7 +187,7 @@ GATO_EMULATED_ATOMICS(unsigned long long)
 
 template <class T>
 __forceinline__ T __ldg(const T* pointer, GATO_EMULATED_SITE) {
-  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16);
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16 && std::has_single_bit(sizeof(T)));
   const ::gato::cuda_emulation::Uint4 word = ::gato::cuda_emulation::load(pointer, sizeof(T), site);
   T value;
   __builtin_memcpy(&value, &word, sizeof(T));
