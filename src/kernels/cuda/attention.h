@@ -5,7 +5,7 @@
 #include "kernels/cuda/types.h"  // Element, Stream
 
 // Causal softmax attention inside the sequences of a row, on tensor cores (compute capability 8.0 and up): the device's
-// form of kernels::document_attention. docs/kernels.md says how it works.
+// form of kernels::document_attention. docs/attention_kernels.md says how it works.
 namespace gato::kernels::cuda {
 
 /// One of queries, keys, values, results or their gradients: the head's vector of token t of row b begins at element

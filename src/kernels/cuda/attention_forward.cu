@@ -16,7 +16,7 @@ namespace gato::kernels::cuda {
 namespace {
 
 /// Tile sizes of forward: two row tiles per warp halve the traffic of shared memory, which is what limits one
-/// (docs/kernels.md); for 128 dimensions the tile of keys is short, for registers and shared memory.
+/// (docs/attention_kernels.md); for 128 dimensions the tile of keys is short, for registers and shared memory.
 template <int kDim>
 struct ForwardTiles {
   static constexpr int kRowTiles = 2;

@@ -8,7 +8,7 @@
 //   prefill    longer runs: as attention_forward, with keys that are rotated already
 //
 // Reading keys and values once is what the split kernel has to do; the products of the tensor cores, of which one query
-// fills a sixteenth, hide behind it (docs/kernels.md).
+// fills a sixteenth, hide behind it (docs/attention_kernels.md).
 #include "kernels/cuda/decode_attention.h"
 
 #include "kernels/cuda/attention_parts.h"

@@ -5,7 +5,7 @@
 #include "kernels/cuda/attention.h"  // RotaryView
 #include "kernels/cuda/types.h"      // Element, Stream
 
-// Attention of new tokens over cached keys and values: the device's form of kernels::cached_attention. docs/kernels.md
+// Attention of new tokens over cached keys and values: the device's form of kernels::cached_attention. docs/attention_kernels.md
 // says how it works.
 namespace gato::kernels::cuda {
 
