@@ -22,15 +22,91 @@ struct Conflict {
   int thread = -1;  ///< Who did it; -1: several, or not known.
 };
 
-/// What happened to one granule of memory lately: enough to find that a new access is not ordered after an earlier
+/// What happened to one granule of memory lately: enough to find the first access that is not ordered after an earlier
 /// one. After Flanagan and Freund, "FastTrack" (PLDI 2009), with CUDA's barriers in place of vector clocks.
 class AccessHistory {
  public:
   /// Notes a read. Accesses of blocks before `first_block` count as ordered.
   Conflict read(const Accessor& who, uint32_t first_block) {
-    const Conflict conflict = write_conflict(who, first_block);
-    if (read_block_ < first_block ||
-        (read_block_ == who.block && !read_many_blocks_ && read_interval_ != who.interval)) {
+    Conflict conflict = write_.conflict(who, first_block);
+    if (!conflict.found) conflict = atomic_.conflict(who, first_block);
+    note_read(who, first_block);
+    return conflict;
+  }
+
+  /// Notes a write.
+  Conflict write(const Accessor& who, uint32_t first_block) {
+    Conflict conflict = write_.conflict(who, first_block);
+    if (!conflict.found && !who.atomic) conflict = atomic_.conflict(who, first_block);
+    if (!conflict.found) conflict = read_conflict(who, first_block);
+    who.atomic ? atomic_.join(who, first_block) : write_.set(who);
+    return conflict;
+  }
+
+  /// The thread that last wrote otherwise than by an atomic.
+  [[nodiscard]] int last_writing_thread() const { return write_.thread(); }
+
+  /// Forgets all accesses, so that one mistake is not reported many times.
+  void forget() {
+    write_.block = atomic_.block = read_block_ = 0;
+    atomic_.many_blocks = read_many_blocks_ = false;
+    read_warps_ = read_lanes_ = 0;
+  }
+
+ private:
+  /// Writes that nothing orders among themselves: one plain one, or atomics.
+  struct Writes {
+    // `threads` is a thread, or for atomics also "lanes of warp w" or "several warps".
+    static constexpr uint16_t kLanesOf = 0x8000;
+    static constexpr uint16_t kSeveralWarps = 0xffff;
+
+    uint32_t block = 0, interval = 0, step = 0;
+    uint16_t threads = 0;
+    bool many_blocks = false;
+
+    [[nodiscard]] int thread() const { return threads < kLanesOf ? threads : -1; }
+    [[nodiscard]] int warp() const {
+      if (threads == kSeveralWarps) return -1;
+      return threads < kLanesOf ? threads / 32 : threads - kLanesOf;
+    }
+
+    [[nodiscard]] Conflict conflict(const Accessor& who, uint32_t first_block) const {
+      if (block < first_block) return {};
+      if (block != who.block || many_blocks) return {true, true, true, many_blocks ? -1 : thread()};
+      if (interval != who.interval || (threads == who.thread && !who.whole_warp)) return {};
+      if (warp() == who.thread / 32 && step != who.step) return {};
+      return {true, true, false, thread()};
+    }
+
+    void set(const Accessor& who) {
+      block = who.block;
+      interval = who.interval;
+      step = who.step;
+      threads = who.thread;
+      many_blocks = false;
+    }
+
+    /// Adds an atomic to those it is not ordered with.
+    void join(const Accessor& who, uint32_t first_block) {
+      const bool recent = block >= first_block;
+      const bool blocks = recent && (many_blocks || block != who.block);
+      uint16_t joined = who.thread;
+      if (recent && block == who.block && interval == who.interval && threads != who.thread) {
+        if (warp() != who.thread / 32) {
+          joined = kSeveralWarps;
+        } else if (step == who.step) {
+          joined = static_cast<uint16_t>(kLanesOf + who.thread / 32);
+        }
+      }
+      set(who);
+      threads = joined;
+      many_blocks = blocks;
+    }
+  };
+
+  void note_read(const Accessor& who, uint32_t first_block) {
+    const bool later = read_block_ == who.block && !read_many_blocks_ && read_interval_ != who.interval;
+    if (read_block_ < first_block || later) {
       read_warps_ = read_lanes_ = 0;
       read_many_blocks_ = false;
       read_block_ = who.block;
@@ -45,50 +121,6 @@ class AccessHistory {
     }
     read_warps_ |= 1u << warp;
     read_lanes_ |= who.whole_warp ? ~0u : 1u << who.thread % 32u;
-    return conflict;
-  }
-
-  /// Notes a write.
-  Conflict write(const Accessor& who, uint32_t first_block) {
-    Conflict conflict;
-    const bool both_atomic = who.atomic && write_atomic_;
-    if (!both_atomic) conflict = write_conflict(who, first_block);
-    if (!conflict.found) conflict = read_conflict(who, first_block);
-    const bool recent = both_atomic && write_block_ >= first_block;
-    write_many_blocks_ = recent && (write_many_blocks_ || write_block_ != who.block);
-    const bool many_threads =
-        recent && write_block_ == who.block && write_interval_ == who.interval && write_thread_ != who.thread;
-    write_block_ = who.block;
-    write_interval_ = who.interval;
-    write_step_ = who.step;
-    write_thread_ = many_threads ? kManyThreads : who.thread;
-    write_atomic_ = who.atomic;
-    return conflict;
-  }
-
-  /// Serial number of the last block that wrote; 0: none.
-  [[nodiscard]] uint32_t last_writer() const { return write_block_; }
-  [[nodiscard]] int last_writing_thread() const { return write_thread_ == kManyThreads ? -1 : write_thread_; }
-
-  /// Forgets all accesses, so that one mistake is not reported many times.
-  void forget() {
-    write_block_ = read_block_ = 0;
-    write_many_blocks_ = read_many_blocks_ = write_atomic_ = false;
-    read_warps_ = read_lanes_ = 0;
-  }
-
- private:
-  static constexpr uint16_t kManyThreads = 0xffff;
-
-  [[nodiscard]] Conflict write_conflict(const Accessor& who, uint32_t first_block) const {
-    if (write_block_ < first_block) return {};
-    const int thread = last_writing_thread();
-    if (write_block_ != who.block || write_many_blocks_) return {true, true, true, write_many_blocks_ ? -1 : thread};
-    if (write_interval_ != who.interval) return {};
-    if (write_thread_ == who.thread && !who.whole_warp) return {};
-    const bool same_warp = thread >= 0 && thread / 32 == who.thread / 32;
-    if (same_warp && write_step_ != who.step) return {};
-    return {true, true, false, thread};
   }
 
   [[nodiscard]] Conflict read_conflict(const Accessor& who, uint32_t first_block) const {
@@ -106,15 +138,12 @@ class AccessHistory {
     return read_lanes_ == 0 ? -1 : read_warp_ * 32 + __builtin_ctz(read_lanes_);
   }
 
-  uint32_t write_block_ = 0, write_interval_ = 0, write_step_ = 0;
-  uint16_t write_thread_ = 0;
-  uint8_t read_warp_ = 0;
-  bool write_atomic_ : 1 = false;
-  bool write_many_blocks_ : 1 = false;
-  bool read_many_blocks_ : 1 = false;
+  Writes write_, atomic_;
   uint32_t read_block_ = 0, read_interval_ = 0, read_step_ = 0;
   uint32_t read_warps_ = 0;  ///< Warps of the block that read in the interval.
   uint32_t read_lanes_ = 0;  ///< Lanes of the last of them that read since its last __syncwarp.
+  uint8_t read_warp_ = 0;
+  bool read_many_blocks_ = false;
 };
 
 }  // namespace gato::cuda_emulation
