@@ -233,8 +233,8 @@ __device__ __forceinline__ float exp2_approx(float x) {
 
 // ---------------------------------------------------------------------------------------------- registers
 
-/// `value`, of which the compiler then knows nothing more: what a loop computes from it is computed there each time, not
-/// kept in registers across the loop.
+/// `value`, of which the compiler then knows nothing more: what a loop computes from it is computed there each time,
+/// not kept in registers across the loop.
 __device__ __forceinline__ int forgotten(int value) {
 #if !defined(GATO_CUDA_EMULATION)
   asm volatile("" : "+r"(value));
