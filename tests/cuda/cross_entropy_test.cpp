@@ -85,6 +85,28 @@ Expected reference(const Case& c, const Problem& p) {
   return e;
 }
 
+TEST(CrossEntropyReference, HasTheGradientsOfFiniteDifferences) {
+  const Case c{Element::kFloat32, 4, 9, 0, 2, 6, 1.5, true, 0.5f};
+  Problem p(c);
+  const auto objective = [&] {
+    const Expected e = reference(c, p);
+    double total = 0;
+    for (size_t i = 0; i < e.loss.size(); ++i) total += e.loss[i] * static_cast<double>(p.weights[i]) * 0.5;
+    return total;
+  };
+  const Expected e = reference(c, p);
+  for (size_t i = 0; i < p.logits.size(); ++i) {
+    constexpr float kStep = 0x1p-9f;
+    const float value = p.logits[i];
+    p.logits[i] = value + kStep;
+    const double above = objective();
+    p.logits[i] = value - kStep;
+    const double below = objective();
+    p.logits[i] = value;
+    EXPECT_NEAR((above - below) / (2 * static_cast<double>(kStep)), e.gradient[i], 1e-4) << i;
+  }
+}
+
 struct Results {
   std::vector<float> loss, nll, logits;
 };

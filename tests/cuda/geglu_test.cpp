@@ -32,31 +32,61 @@ Results run(TestDevice& device, const Case& c, const std::vector<float>& x, cons
   return {y.download(), dx.download()};
 }
 
+struct Expected {
+  std::vector<double> y, dx;
+};
+
+Expected reference(const Case& c, const std::vector<double>& x, const std::vector<float>& dy) {
+  Expected e{{}, std::vector<double>(x.size())};
+  const auto half = static_cast<size_t>(c.half);
+  for (size_t row = 0; row < static_cast<size_t>(c.rows); ++row) {
+    for (size_t gate = row * 2 * half; gate < row * 2 * half + half; ++gate) {
+      const double g = x[gate];
+      const double v = x[gate + half];
+      const double cdf = 0.5 * std::erfc(-g / std::sqrt(2.0));
+      const double density = std::exp(-0.5 * g * g) / std::sqrt(2 * M_PI);
+      const auto d = static_cast<double>(dy[e.y.size()]);
+      e.y.push_back(g * cdf * v);
+      e.dx[gate] = d * v * (cdf + g * density);
+      e.dx[gate + half] = d * g * cdf;
+    }
+  }
+  return e;
+}
+
+TEST(GegluReference, HasTheGradientsOfFiniteDifferences) {
+  const Case c{Element::kFloat32, 2, 5};
+  std::vector<double> x = widened(normal_values(20, 1));
+  const std::vector<float> dy = normal_values(10, 2);
+  const auto objective = [&] {
+    const Expected e = reference(c, x, dy);
+    double total = 0;
+    for (size_t i = 0; i < dy.size(); ++i) total += e.y[i] * static_cast<double>(dy[i]);
+    return total;
+  };
+  const Expected e = reference(c, x, dy);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double value = x[i];
+    x[i] = value + 1e-5;
+    const double above = objective();
+    x[i] = value - 1e-5;
+    const double below = objective();
+    x[i] = value;
+    EXPECT_NEAR((above - below) / 2e-5, e.dx[i], 1e-8) << i;
+  }
+}
+
 class Geglu : public testing::TestWithParam<Case> {};
 
 TEST_P(Geglu, AgreesWithReference) {
   const Case& c = GetParam();
   const std::vector<float> x = rounded(c.element, normal_values(c.rows * 2 * c.half, 1, 2));
   const std::vector<float> dy = rounded(c.element, normal_values(c.rows * c.half, 2));
-  std::vector<double> y, dx(x.size());
-  for (size_t row = 0; row < static_cast<size_t>(c.rows); ++row) {
-    for (size_t i = 0; i < static_cast<size_t>(c.half); ++i) {
-      const size_t gate = row * 2 * static_cast<size_t>(c.half) + i;
-      const size_t value = gate + static_cast<size_t>(c.half);
-      const auto g = static_cast<double>(x[gate]);
-      const auto v = static_cast<double>(x[value]);
-      const double cdf = 0.5 * std::erfc(-g / std::sqrt(2.0));
-      const double density = std::exp(-0.5 * g * g) / std::sqrt(2 * M_PI);
-      const auto d = static_cast<double>(dy[y.size()]);
-      y.push_back(g * cdf * v);
-      dx[gate] = d * v * (cdf + g * density);
-      dx[value] = d * g * cdf;
-    }
-  }
+  const Expected expected = reference(c, widened(x), dy);
   TestDevice device;
   const Results results = run(device, c, x, dy);
-  EXPECT_TRUE(all_close(results.y, y, tolerance_of(c.element)));
-  EXPECT_TRUE(all_close(results.dx, dx, tolerance_of(c.element)));
+  EXPECT_TRUE(all_close(results.y, expected.y, tolerance_of(c.element)));
+  EXPECT_TRUE(all_close(results.dx, expected.dx, tolerance_of(c.element)));
 }
 
 std::vector<Case> cases() {

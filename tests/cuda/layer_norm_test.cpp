@@ -87,6 +87,40 @@ Expected reference(const Case& c, const Problem& p) {
   return e;
 }
 
+/// What the gradients are those of.
+double objective(const Case& c, const Problem& p) {
+  const Expected e = reference(c, p);
+  double total = 0;
+  for (size_t i = 0; i < e.y.size(); ++i) {
+    total += e.y[i] * static_cast<double>(p.dy[i]) + e.sum[i] * static_cast<double>(p.extra[i]);
+  }
+  return total;
+}
+
+TEST(LayerNormReference, HasTheGradientsOfFiniteDifferences) {
+  const Case c{Element::kFloat32, 4, 6, 2};
+  Problem p(c);
+  const Expected e = reference(c, p);
+  const auto expect_slopes = [&](std::vector<float>& values, const std::vector<double>& slopes,
+                                 const std::vector<float>& before) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      constexpr float kStep = 0x1p-9f;
+      const float value = values[i];
+      values[i] = value + kStep;
+      const double above = objective(c, p);
+      values[i] = value - kStep;
+      const double below = objective(c, p);
+      values[i] = value;
+      const double slope = slopes[i] - (before.empty() ? 0.0 : static_cast<double>(before[i]));
+      EXPECT_NEAR((above - below) / (2 * static_cast<double>(kStep)), slope, 2e-3) << i;
+    }
+  };
+  expect_slopes(p.x, e.dx, {});
+  expect_slopes(p.delta, e.d_delta, {});
+  expect_slopes(p.gain, e.d_gain, p.gain_before);
+  expect_slopes(p.offset, e.d_offset, p.offset_before);
+}
+
 struct Results {
   std::vector<float> sum, y, mean, inverse, dx, d_delta, d_gain, d_offset;
   [[nodiscard]] std::vector<std::vector<float>> all() const {

@@ -229,6 +229,15 @@ TEST(SamplingTest, ImpossibleRequestsGiveMinusOne) {
   EXPECT_EQ(ids[9], 100 + 512);
 }
 
+TEST(SamplingTest, UniformNumbersOutOfRangeTakeTheEnds) {
+  Batch b{Element::kFloat32, 5, 0, 0, std::vector<float>(25, 0.5f), {}};
+  for (const double uniform : {-1.0, 1.0, 1e300, static_cast<double>(INFINITY), std::nan("")}) {
+    b.requests.push_back({0, 5, Choice::kSample, 1.0, 1.0, uniform});
+  }
+  TestDevice device;
+  EXPECT_EQ(run(device, b), (std::vector<int32_t>{0, 4, 4, 4, 0}));
+}
+
 TEST(SamplingTest, FrequenciesAreTheProbabilities) {
   Batch b{Element::kFloat32, 4, 0, 0, {}, {}};
   Rng rng(3);

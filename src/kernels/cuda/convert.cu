@@ -23,13 +23,14 @@ __global__ void __launch_bounds__(kThreads) convert_kernel(const From* from, To*
 
 template <class From, class To>
 void launch_convert(const Conversion& call, Stream stream) {
-  if constexpr (std::is_same_v<From, To>) return;  // refused by the caller
-  constexpr int kCount = static_cast<int>(16 / std::max(sizeof(From), sizeof(To)));
-  const auto* from = static_cast<const From*>(call.from);
-  auto* to = static_cast<To*>(call.to);
-  const bool vectors = is_aligned(from, kCount * sizeof(From)) && is_aligned(to, kCount * sizeof(To));
-  launch({"convert", num_blocks(call.count, vectors ? kThreads * kCount : kThreads), kThreads, 0, stream},
-         vectors ? convert_kernel<From, To, kCount> : convert_kernel<From, To, 1>, from, to, call.count);
+  if constexpr (!std::is_same_v<From, To>) {  // equal types are refused before
+    constexpr int kCount = static_cast<int>(16 / std::max(sizeof(From), sizeof(To)));
+    const auto* from = static_cast<const From*>(call.from);
+    auto* to = static_cast<To*>(call.to);
+    const bool vectors = is_aligned(from, kCount * sizeof(From)) && is_aligned(to, kCount * sizeof(To));
+    launch({"convert", num_blocks(call.count, vectors ? kThreads * kCount : kThreads), kThreads, 0, stream},
+           vectors ? convert_kernel<From, To, kCount> : convert_kernel<From, To, 1>, from, to, call.count);
+  }
 }
 
 template <class From>

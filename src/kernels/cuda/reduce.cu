@@ -26,13 +26,13 @@ __global__ void __launch_bounds__(kThreads)
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * kWarpSize + lane) * kCount;
   const int64_t begin = blockIdx.y * rows_per_group;
-  const int64_t end = begin + rows_per_group < rows ? begin + rows_per_group : rows;
+  const int64_t left = rows - begin;
+  const int group = static_cast<int>(left < rows_per_group ? left : rows_per_group);
   Floats<kCount> total = all_of<kCount>(0.0f);
   if (column < width) {
+    const T* from = x + begin * width + column;
 #pragma unroll 4
-    for (int64_t row = begin + warp; row < end; row += kWarps) {
-      add_to(total, load_floats<kCount>(x + row * width + column));
-    }
+    for (int row = warp; row < group; row += kWarps) add_to(total, load_floats<kCount>(from + row * width));
   }
   // Laid out by element, then lane: a warp's accesses fall into 32 banks.
 #pragma unroll
@@ -140,7 +140,7 @@ size_t column_sums_workspace(int64_t rows, int64_t width) {
 
 void add_column_sums(const ColumnSums& call, Stream stream) {
   check_element(call.element, "add_column_sums");
-  check_range(call.rows, 0, int64_t{1} << 40, "rows");
+  check_range(call.rows, 0, int64_t{1} << 32, "rows");
   check_range(call.width, 0, int64_t{1} << 32, "width");
   if (call.rows == 0 || call.width == 0) return;
   check_pointer(call.x, element_bytes(call.element), "x");

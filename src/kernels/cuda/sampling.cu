@@ -99,7 +99,9 @@ __device__ __forceinline__ void draw(const uint64_t* masses, int32_t num_ids, co
   uint64_t seen = equal_before;
   for (int32_t i = share.begin; i < share.end; ++i) own += mass_of(i, seen);
   const uint64_t before = reducer.exclusive_sum(own, &total);
-  auto target = static_cast<uint64_t>(uniform * static_cast<double>(total));
+  const double place = uniform * static_cast<double>(total);
+  uint64_t target = 0;  // also for a number that is none
+  if (place > 0) target = place < static_cast<double>(total) ? static_cast<uint64_t>(place) : total;
   if (target >= total) target = total - 1;  // rounded up
   if (target < before || target >= before + own) return;
   uint64_t cumulative = before;
