@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kWarpSize)
     if (starts[token] < first + keys) end = token + 1;
   }
   end = warp_max(end);
-  if (lane == 0) query_ends[blockIdx.y * gridDim.x + blockIdx.x] = end;
+  if (lane == 0) query_ends[static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x] = end;
 }
 
 template <class T>
@@ -195,21 +195,27 @@ __device__ __forceinline__ void weigh_columns(const QueryNumbers* numbers, float
   }
 }
 
-/// Sets weights of keys that a query does not see to zero. Rows are keys, the first being token `key`; columns are
-/// queries, the first being token `query`.
+/// Which of a warp's keys (rows) the queries of a tile (columns) see.
+struct ColumnMask {
+  const int32_t* starts;  ///< Of the tile's queries; null when every query sees every key.
+  int key, query;         ///< First token of the warp; of the tile.
+  int tokens;
+};
+
+/// Sets weights of keys that a query does not see to zero; `part` is the first column.
 template <int kRowTiles, int kQueries>
-__device__ __forceinline__ void mask_columns(const int32_t* starts, int key, int query, int tokens,
+__device__ __forceinline__ void mask_columns(const ColumnMask& mask, int part,
                                              float (&weights)[kRowTiles][kQueries / 8][4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
 #pragma unroll
   for (int n = 0; n < kQueries / 8; ++n) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      const int column = 8 * n + 2 * (lane % 4) + j;
+      const int column = part + 8 * n + 2 * (lane % 4) + j;
       // First and last key that the query sees, counted from the lane's first row: compared with constants below.
-      const int lane_key = key + lane / 4;
-      const int first_seen = query + column < tokens ? max(starts[column], 0) - lane_key : kNoToken;
-      const int last_seen = query + column - lane_key;
+      const int lane_key = mask.key + lane / 4;
+      const int first_seen = mask.query + column < mask.tokens ? max(mask.starts[column], 0) - lane_key : kNoToken;
+      const int last_seen = mask.query + column - lane_key;
 #pragma unroll
       for (int m = 0; m < kRowTiles; ++m) {
 #pragma unroll
@@ -245,13 +251,40 @@ __device__ __forceinline__ void score_gradients_of_columns(const QueryNumbers* n
   }
 }
 
+/// Adds what a tile of queries, with the gradients of their results behind them, gives to the gradients of a warp's
+/// keys and values.
+template <class T, int kDim>
+__device__ __forceinline__ void add_queries(const T* key_tile, const T* value_tile, int warp_row, const T* query_tile,
+                                            const QueryNumbers* numbers, const ColumnMask& mask, float scale_log2,
+                                            float (&key_gradient)[KeysTiles<kDim>::kRowTiles][kDim / 8][4],
+                                            float (&value_gradient)[KeysTiles<kDim>::kRowTiles][kDim / 8][4]) {
+  using Tiles = KeysTiles<kDim>;
+  constexpr int kRowTiles = Tiles::kRowTiles;
+  constexpr int kPart = Tiles::kPart;
+  const T* out_gradient_tile = query_tile + Tiles::kQueries * kDim;
+#pragma unroll 1
+  for (int part = 0; part < Tiles::kQueries; part += kPart) {
+    float scores[kRowTiles][kPart / 8][4];
+    multiply_transposed<T, kDim, kRowTiles, kPart>(key_tile, warp_row, query_tile, part, scores);
+    weigh_columns<kRowTiles, kPart>(numbers + part, scale_log2, scores);
+    if (mask.starts != nullptr) mask_columns<kRowTiles, kPart>(mask, part, scores);
+    uint32_t weights[kRowTiles][kPart / 16][4];
+    pack_operand<T, kRowTiles, kPart>(scores, weights);
+    multiply_add<T, kDim, kRowTiles, kPart>(weights, out_gradient_tile, part, value_gradient);
+    float(&gradients)[kRowTiles][kPart / 8][4] = scores;
+    multiply_transposed<T, kDim, kRowTiles, kPart>(value_tile, warp_row, out_gradient_tile, part, gradients);
+    score_gradients_of_columns<T, kRowTiles, kPart>(numbers + part, weights, gradients);
+    pack_operand<T, kRowTiles, kPart>(gradients, weights);
+    multiply_add<T, kDim, kRowTiles, kPart>(weights, query_tile, part, key_gradient);
+  }
+}
+
 /// Grid: tiles of keys, heads, rows. The first tile has most queries and goes first.
 template <class T, int kDim>
 __global__ void __launch_bounds__(kAttentionThreads, 2) attention_keys_kernel(BackwardArguments<T> arguments) {
   using Tiles = KeysTiles<kDim>;
   constexpr int kRowTiles = Tiles::kRowTiles;
   constexpr int kQueries = Tiles::kQueries;
-  constexpr int kPart = Tiles::kPart;
   using KeyCopy = TileCopy<T, kDim, Tiles::kKeys, kAttentionThreads>;
   using QueryCopy = TileCopy<T, kDim, kQueries, kAttentionThreads>;
   static_assert(kQueries == kWarpSize, "a lane per query of a tile");
@@ -265,9 +298,9 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_keys_kernel(Ba
   const int row = static_cast<int>(blockIdx.z);
   const int tokens = arguments.tokens;
   const int first = static_cast<int>(blockIdx.x) * Tiles::kKeys;
-  const int end = arguments.query_ends[row * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)];
+  const int end = arguments.query_ends[static_cast<int64_t>(row) * gridDim.x + blockIdx.x];
   const int32_t* starts = arguments.sequence_start + static_cast<int64_t>(row) * tokens;
-  const int64_t numbers_at = (static_cast<int64_t>(row) * static_cast<int>(gridDim.y) + head) * tokens;
+  const int64_t numbers_at = (static_cast<int64_t>(row) * gridDim.y + head) * tokens;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarpSize * 16 * kRowTiles;
   const int warp_key = first + warp_row;
   const int warp_last_key = warp_key + 16 * kRowTiles - 1;
@@ -290,8 +323,9 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_keys_kernel(Ba
   }
   cp_async_commit();
   cp_async_wait<0>();
-  if (rotary.cosine != nullptr && first < end)
+  if (rotary.cosine != nullptr && first < end) {
     KeyCopy::rotate(key_tile, rotary, tokens - first, TilePositions{starts, first, rotary.last_position});
+  }
   float key_gradient[kRowTiles][kDim / 8][4];
   float value_gradient[kRowTiles][kDim / 8][4];
   set_zero<kRowTiles, kDim>(key_gradient);
@@ -299,40 +333,27 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_keys_kernel(Ba
 
   for (int query = first, stage = 0; query < end; query += kQueries, stage ^= 1) {
     T* query_tile = query_tile_of(stage);
-    const T* out_gradient_tile = query_tile + kQueries * kDim;
     const QueryNumbers* numbers = numbers_tiles + stage * kQueries;
     const int32_t* query_starts = starts_tiles + stage * kQueries;
-    if (rotary.cosine != nullptr)
+    if (rotary.cosine != nullptr) {
       QueryCopy::rotate(query_tile, rotary, tokens - query, TilePositions{starts, query, rotary.last_position});
+    }
     __syncthreads();
     if (query + kQueries < end) copy_queries(query + kQueries, stage ^ 1);
     cp_async_commit();
     const int lane_start = query_starts[lane];
     if (__any_sync(kFullMask, sees_some(query + lane, lane_start, tokens, warp_key, warp_last_key))) {
       const bool masked = !__all_sync(kFullMask, sees_all(query + lane, lane_start, tokens, warp_key, warp_last_key));
-#pragma unroll 1
-      for (int part = 0; part < kQueries; part += kPart) {
-        float scores[kRowTiles][kPart / 8][4];
-        multiply_transposed<T, kDim, kRowTiles, kPart>(key_tile, warp_row, query_tile, part, scores);
-        weigh_columns<kRowTiles, kPart>(numbers + part, arguments.scale_log2, scores);
-        if (masked) {
-          mask_columns<kRowTiles, kPart>(query_starts + part, warp_key, query + part, tokens, scores);
-        }
-        uint32_t weights[kRowTiles][kPart / 16][4];
-        pack_operand<T, kRowTiles, kPart>(scores, weights);
-        multiply_add<T, kDim, kRowTiles, kPart>(weights, out_gradient_tile, part, value_gradient);
-        float(&gradients)[kRowTiles][kPart / 8][4] = scores;
-        multiply_transposed<T, kDim, kRowTiles, kPart>(value_tile, warp_row, out_gradient_tile, part, gradients);
-        score_gradients_of_columns<T, kRowTiles, kPart>(numbers + part, weights, gradients);
-        pack_operand<T, kRowTiles, kPart>(gradients, weights);
-        multiply_add<T, kDim, kRowTiles, kPart>(weights, query_tile, part, key_gradient);
-      }
+      add_queries<T, kDim>(key_tile, value_tile, warp_row, query_tile, numbers,
+                           ColumnMask{masked ? query_starts : nullptr, warp_key, query, tokens}, arguments.scale_log2,
+                           key_gradient, value_gradient);
     }
     cp_async_wait<0>();
   }
-  if (rotary.cosine != nullptr)
+  if (rotary.cosine != nullptr) {
     rotate_back<kDim, kRowTiles>(rotary, tokens - warp_key, TilePositions{starts, warp_key, rotary.last_position},
                                  key_gradient);
+  }
   write_gradient<T, kDim, kRowTiles>(key_gradient, arguments.scale, key_tile, warp_row,
                                      arguments.key_gradient.head(row, head), arguments.key_gradient.token_stride,
                                      warp_key, tokens);
@@ -389,7 +410,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_queries_kernel
   const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * Tiles::kQueries;  // tiles with most keys go first
   const int end = min(first + Tiles::kQueries, tokens);
   const int32_t* starts = arguments.sequence_start + static_cast<int64_t>(row) * tokens;
-  const int64_t numbers_at = (static_cast<int64_t>(row) * static_cast<int>(gridDim.y) + head) * tokens;
+  const int64_t numbers_at = (static_cast<int64_t>(row) * gridDim.y + head) * tokens;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarpSize * 16 * kRowTiles;
   const int first_key = smallest_start<Tiles::kQueries>(starts, first, end) / kKeys * kKeys;
   const Rotary& rotary = arguments.rotary;
@@ -428,8 +449,9 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) attention_queries_kernel
 
   for (int key = first_key, stage = 0; key < end; key += kKeys, stage ^= 1) {
     T* key_tile = key_tiles + stage * 2 * kKeys * kDim;
-    if (rotary.cosine != nullptr)
+    if (rotary.cosine != nullptr) {
       KeyCopy::rotate(key_tile, rotary, tokens - key, TilePositions{starts, key, rotary.last_position});
+    }
     __syncthreads();
     if (key + kKeys < end) copy_keys(key + kKeys, stage ^ 1);
     cp_async_commit();

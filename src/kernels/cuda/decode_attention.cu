@@ -145,6 +145,38 @@ struct Combined {
   }
 };
 
+/// Puts the sums of a block's warps together: as results, or as a part of them where the context needs several blocks.
+template <class T, int kDim>
+__device__ __forceinline__ void put_together(const CachedArguments<T>& arguments, const SlotRun& run, int head,
+                                             int split, const float* warp_values, const PartSums* warp_sums) {
+  using Tiles = SplitTiles<kDim>;
+  const int width = arguments.heads * kDim;
+  T* out = run_results<kDim>(arguments, run, head);
+  const int64_t parts = (static_cast<int64_t>(blockIdx.z) * arguments.heads + head) * kSplitQueries;
+  for (int i = static_cast<int>(threadIdx.x); i < run.count * kDim / 2; i += kAttentionThreads) {
+    const int row = i / (kDim / 2);
+    const int element = i % (kDim / 2) * 2;
+    Combined combined;
+    float2 sum = {0.0f, 0.0f};
+#pragma unroll
+    for (int w = 0; w < kAttentionWarps; ++w) {
+      float keep = 0.0f;
+      const float weight = combined.add(warp_sums[w * kSplitQueries + row], keep);
+      const uint2 value = load8(warp_values + w * Tiles::kWarpFloats + row * Tiles::kRowFloats + element);
+      sum.x = sum.x * keep + __uint_as_float(value.x) * weight;
+      sum.y = sum.y * keep + __uint_as_float(value.y) * weight;
+    }
+    if (run.position + run.count <= kSplitKeys) {
+      const float factor = inverse_total(combined.total);
+      store_pair(out + static_cast<int64_t>(row) * width + element, pack2<T>(sum.x * factor, sum.y * factor));
+    } else {
+      const int64_t part = (parts + row) * arguments.splits + split;
+      store8(arguments.part_values + part * kDim + element, make_uint2(__float_as_uint(sum.x), __float_as_uint(sum.y)));
+      if (element == 0) arguments.part_sums[part] = {combined.top, combined.total};
+    }
+  }
+}
+
 /// Grid: splits of the context, heads, runs.
 template <class T, int kDim>
 __global__ void __launch_bounds__(kAttentionThreads, 2) split_kernel(CachedArguments<T> arguments) {
@@ -192,30 +224,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) split_kernel(CachedArgum
   put_sums(softmax, warp_values + warp * Tiles::kWarpFloats, warp_sums + warp * kSplitQueries);
   __syncthreads();
 
-  T* out = run_results<kDim>(arguments, run, head);
-  const int64_t parts = (static_cast<int64_t>(blockIdx.z) * arguments.heads + head) * kSplitQueries;
-  for (int i = static_cast<int>(threadIdx.x); i < run.count * kDim / 2; i += kAttentionThreads) {
-    const int row = i / (kDim / 2);
-    const int element = i % (kDim / 2) * 2;
-    Combined combined;
-    float2 sum = {0.0f, 0.0f};
-#pragma unroll
-    for (int w = 0; w < kAttentionWarps; ++w) {
-      float keep = 0.0f;
-      const float weight = combined.add(warp_sums[w * kSplitQueries + row], keep);
-      const uint2 value = load8(warp_values + w * Tiles::kWarpFloats + row * Tiles::kRowFloats + element);
-      sum.x = sum.x * keep + __uint_as_float(value.x) * weight;
-      sum.y = sum.y * keep + __uint_as_float(value.y) * weight;
-    }
-    if (context <= kSplitKeys) {
-      const float factor = inverse_total(combined.total);
-      store_pair(out + static_cast<int64_t>(row) * width + element, pack2<T>(sum.x * factor, sum.y * factor));
-    } else {
-      const int64_t part = (parts + row) * arguments.splits + split;
-      store8(arguments.part_values + part * kDim + element, make_uint2(__float_as_uint(sum.x), __float_as_uint(sum.y)));
-      if (element == 0) arguments.part_sums[part] = {combined.top, combined.total};
-    }
-  }
+  put_together<T, kDim>(arguments, run, head, split, warp_values, warp_sums);
 }
 
 // ---------------------------------------------------------------------------------------------------------- combine
