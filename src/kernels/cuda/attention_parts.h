@@ -99,10 +99,10 @@ struct TilePositions {
 /// starts of its rows of mma sums: first + 16 m + 8 half + lane / 4.
 template <int kRowTiles>
 struct QueryRows {
-  int first;  ///< First token.
-  int last;   ///< Last token that exists; below `first` where none does.
-  int first_key,
-      start_max;  ///< Over the rows that exist: smallest start; largest start, INT_MAX when a row is missing.
+  int first;      ///< First token.
+  int last;       ///< Last token that exists; below `first` where none does.
+  int first_key;  ///< Smallest start of the rows that exist.
+  int start_max;  ///< Largest start; INT_MAX when a row is missing.
   int start[kRowTiles][2];
 
   /// Reads the starts of tokens [first, end) of a row.
