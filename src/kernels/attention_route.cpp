@@ -140,6 +140,13 @@ AttentionRoute route_of(const at::Tensor& qkv) {
   return route;
 }
 
+bool cache_by_own_kernels(const at::Tensor& qkv) {
+  const AttentionRoute route = setting();
+  const bool wanted =
+      route == AttentionRoute::kOwn || (route == AttentionRoute::kAuto && kernels_are_proven(qkv.device()));
+  return wanted && own_takes(qkv);
+}
+
 std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv, const at::Tensor& sequence_start,
                                                  const RotaryTable& rotary) {
   std::vector<AttentionRoute> candidates{AttentionRoute::kOwn};

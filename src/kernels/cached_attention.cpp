@@ -8,14 +8,18 @@
 
 #include <limits>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "gato/core/error.h"
 #include "gato/core/profile.h"
+#include "kernels/attention_libraries.h"
+#include "kernels/cached_attention_plain.h"
 #include "kernels/check_rotary.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/data.h"
+#include "kernels/device_ops.h"
 #include "kernels/parallel.h"
 
 namespace gato::kernels {
@@ -81,17 +85,15 @@ void attend(const at::Tensor& qkv, std::span<const CacheRun> runs, const Attenti
              });
 }
 
-at::Tensor attend(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
-                  const RotaryTable& rotary, const cpu::DistanceView* distances) {
-  GATO_CHECK(!c10::GradMode::is_enabled() || !qkv.requires_grad(), "cached attention has no gradients");
-  const profile::Scope scope("cached attention");
+at::Tensor attend_on_cpu(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
+                         const RotaryTable& rotary, const CachedDistances* relative, int64_t longest) {
   const int64_t heads = cache.keys.size(1), head_dim = cache.keys.size(3);
-  check_activation(qkv, "qkv", {-1, 3, heads, head_dim});
-  GATO_CHECK(qkv.is_cpu(), "cached attention runs on the CPU, qkv is on ", qkv.device().str());
-  const int64_t longest = check_runs(runs, cache, qkv.size(0));
-  check_rotary(rotary, head_dim, longest);
-  GATO_CHECK(distances == nullptr || distances->count >= longest, "there are ",
-             distances == nullptr ? 0 : distances->count, " distances, the longest slot needs ", longest);
+  std::optional<cpu::DistanceView> view;
+  if (relative != nullptr) {
+    view = {relative->columns.const_data_ptr<float>(), relative->content_bias.const_data_ptr<float>(),
+            relative->position_bias.const_data_ptr<float>(), relative->count, relative->columns.size(2)};
+  }
+  const cpu::DistanceView* distances = view ? &*view : nullptr;
   const at::Tensor out = at::empty({qkv.size(0), heads, head_dim}, qkv.options());
   const cpu::AttentionShape shape{1,
                                   qkv.size(0),
@@ -101,7 +103,6 @@ at::Tensor attend(const at::Tensor& qkv, std::span<const CacheRun> runs, const A
                                   rotary.defined() ? rotary.sine.const_data_ptr<float>() : nullptr};
   const bool narrow_cache = cache.keys.scalar_type() == at::kBFloat16;
   if (qkv.scalar_type() == at::kFloat) {
-    GATO_CHECK(!narrow_cache, "qkv is fp32, the cache bf16");
     attend<float, float>(qkv, runs, cache, shape, distances, longest, out);
   } else if (narrow_cache) {
     attend<cpu::Bf16, cpu::Bf16>(qkv, runs, cache, shape, distances, longest, out);
@@ -111,13 +112,68 @@ at::Tensor attend(const at::Tensor& qkv, std::span<const CacheRun> runs, const A
   return out;
 }
 
+at::Tensor attend_on_device(const DeviceOps& ops, const at::Tensor& qkv, std::span<const CacheRun> runs,
+                            const AttentionCache& cache, const RotaryTable& rotary, const CachedDistances* distances,
+                            const at::Tensor& given_table, int64_t longest) {
+  if (runs.empty()) return at::empty({0, qkv.size(2), qkv.size(3)}, qkv.options());
+  at::Tensor table = given_table;
+  if (!table.defined()) {
+    const at::Tensor host = at::empty({static_cast<int64_t>(runs.size()), kRunTableColumns}, at::kInt);
+    write_run_table(runs, {host.mutable_data_ptr<int32_t>(), static_cast<size_t>(host.numel())});
+    table = host.to(qkv.device());
+  }
+  check_tensor(table, "run_table", at::kInt, {static_cast<int64_t>(runs.size()), kRunTableColumns});
+  check_same_device(qkv, {{"run_table", &table}});
+  if (distances != nullptr || cache.keys.scalar_type() != qkv.scalar_type() ||
+      !cache_by_own_kernels(qkv.unsqueeze(0))) {
+    return attend_to_cache_plainly(qkv, runs, table, cache, rotary, distances);
+  }
+  CachedAttentionCall call;
+  call.qkv = qkv;
+  call.runs = table;
+  for (const CacheRun& run : runs) call.most_new = std::max(call.most_new, run.count);
+  call.most_context = longest;
+  call.keys = cache.keys;
+  call.values = cache.values;
+  call.rotary = rotary;
+  call.out = at::empty({qkv.size(0), qkv.size(2), qkv.size(3)}, qkv.options());
+  ops.cached_attention(call);
+  return call.out;
+}
+
+at::Tensor attend(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
+                  const RotaryTable& rotary, const CachedDistances* distances, const at::Tensor& run_table) {
+  GATO_CHECK(!c10::GradMode::is_enabled() || !qkv.requires_grad(), "cached attention has no gradients");
+  const profile::Scope scope("cached attention");
+  const DeviceOps* ops = device_ops(qkv);
+  GATO_CHECK(cache.keys.dim() == (ops == nullptr ? 5 : 4), "the cache was made for another device than ",
+             qkv.device().str());
+  const int64_t heads = cache.keys.size(1), head_dim = cache.keys.size(3);
+  check_activation(qkv, "qkv", {-1, 3, heads, head_dim});
+  check_same_device(qkv, {{"the cache", &cache.keys}, {"rotary", &rotary.cosine}});
+  GATO_CHECK(qkv.scalar_type() != at::kFloat || cache.keys.scalar_type() == at::kFloat, "qkv is fp32, the cache bf16");
+  const int64_t longest = check_runs(runs, cache, qkv.size(0));
+  check_rotary(rotary, head_dim, longest);
+  GATO_CHECK(distances == nullptr || distances->count >= longest, "there are ",
+             distances == nullptr ? 0 : distances->count, " distances, the longest slot needs ", longest);
+  return ops == nullptr ? attend_on_cpu(qkv, runs, cache, rotary, distances, longest)
+                        : attend_on_device(*ops, qkv, runs, cache, rotary, distances, run_table, longest);
+}
+
 }  // namespace
 
 AttentionCache make_attention_cache(int64_t slots, int64_t max_tokens, int64_t heads, int64_t head_dim,
-                                    at::ScalarType dtype) {
+                                    at::ScalarType dtype, at::Device device) {
   GATO_CHECK(slots >= 0 && max_tokens > 0 && heads > 0 && head_dim > 0, "a cache of ", slots, " slots, ", max_tokens,
              " tokens, ", heads, " heads of ", head_dim, " makes no sense");
   GATO_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "a cache is fp32 or bf16, not ", c10::toString(dtype));
+  if (has_device_operations(device)) {
+    // Zeros, not any memory: plain operations multiply what lies behind a context by 0.
+    const auto options = at::TensorOptions().dtype(dtype).device(device);
+    return {at::zeros({slots, heads, max_tokens, head_dim}, options),
+            at::zeros({slots, heads, max_tokens, head_dim}, options), max_tokens};
+  }
+  GATO_CHECK(device.is_cpu(), "a cache on ", device.str(), ", for which no operations are loaded");
   const int64_t tiles = (max_tokens + cpu::kCacheTile - 1) / cpu::kCacheTile;
   return {untouched_zeros({slots, heads, tiles, head_dim, cpu::kCacheTile}, dtype),
           untouched_zeros({slots, heads, tiles * cpu::kCacheTile, cpu::cache_lanes(head_dim, dtype == at::kBFloat16)},
@@ -125,9 +181,20 @@ AttentionCache make_attention_cache(int64_t slots, int64_t max_tokens, int64_t h
           max_tokens};
 }
 
+void write_run_table(std::span<const CacheRun> runs, std::span<int32_t> table) {
+  GATO_CHECK(table.size() == runs.size() * kRunTableColumns, "a table of ", table.size(), " for ", runs.size(),
+             " runs");
+  int64_t first = 0;
+  auto to = table.begin();
+  for (const CacheRun& run : runs) {
+    for (const int64_t value : {run.slot, run.position, run.count, first}) *to++ = static_cast<int32_t>(value);
+    first += run.count;
+  }
+}
+
 at::Tensor cached_attention(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
-                            const RotaryTable& rotary) {
-  return attend(qkv, runs, cache, rotary, nullptr);
+                            const RotaryTable& rotary, const at::Tensor& run_table) {
+  return attend(qkv, runs, cache, rotary, nullptr, run_table);
 }
 
 CachedDistances make_cached_distances(const at::Tensor& distance_keys, const RelativeBiases& biases) {
@@ -135,22 +202,21 @@ CachedDistances make_cached_distances(const at::Tensor& distance_keys, const Rel
   const int64_t count = distance_keys.size(0), heads = distance_keys.size(1), head_dim = distance_keys.size(2);
   check_parameter(biases.content, "content bias", {heads, head_dim});
   check_parameter(biases.position, "position bias", {heads, head_dim});
-  CachedDistances distances{at::zeros({heads, head_dim, count + cpu::kCacheTile}, at::kFloat),
+  check_same_device(distance_keys, {{"content bias", &biases.content.value}});
+  CachedDistances distances{at::zeros({heads, head_dim, count + cpu::kCacheTile}, distance_keys.options()),
                             biases.content.value.clone(), biases.position.value.clone(), count};
   distances.columns.slice(2, 0, count).copy_(distance_keys.permute({1, 2, 0}));
   return distances;
 }
 
 at::Tensor cached_relative_attention(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
-                                     const CachedDistances& distances) {
+                                     const CachedDistances& distances, const at::Tensor& run_table) {
   const int64_t heads = cache.keys.size(1), head_dim = cache.keys.size(3);
   check_tensor(distances.columns, "distances", at::kFloat, {heads, head_dim, distances.count + cpu::kCacheTile});
   check_tensor(distances.content_bias, "content bias", at::kFloat, {heads, head_dim});
   check_tensor(distances.position_bias, "position bias", at::kFloat, {heads, head_dim});
-  const cpu::DistanceView view{
-      distances.columns.const_data_ptr<float>(), distances.content_bias.const_data_ptr<float>(),
-      distances.position_bias.const_data_ptr<float>(), distances.count, distances.columns.size(2)};
-  return attend(qkv, runs, cache, {}, &view);
+  check_same_device(qkv, {{"distances", &distances.columns}});
+  return attend(qkv, runs, cache, {}, &distances, run_table);
 }
 
 }  // namespace gato::kernels

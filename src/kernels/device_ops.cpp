@@ -64,7 +64,11 @@ const Loaded& cuda() {
                 "no CUDA device was found: is there an NVIDIA GPU, is its driver loaded (nvidia-smi), and does "
                 "CUDA_VISIBLE_DEVICES leave one?"};
     }
-    if (result.ops != nullptr) table()[static_cast<size_t>(at::kCUDA)] = result.ops;
+    if (result.ops != nullptr) {
+      table()[static_cast<size_t>(at::kCUDA)] = result.ops;
+      // The library has a copy of core for itself, hence a profile that nobody looks at: it is this one that counts.
+      profile::set_range_hooks(result.ops->range_hooks());
+    }
     return result;
   }();
   return loaded;
@@ -87,7 +91,9 @@ const DeviceOps& loaded_cuda() {
 
 }  // namespace
 
-const DeviceOps* device_ops(const at::Tensor& x) { return table()[static_cast<size_t>(x.device().type())]; }
+const DeviceOps* device_ops(at::Device device) { return table()[static_cast<size_t>(device.type())]; }
+
+bool has_device_operations(at::Device device) { return device_ops(device) != nullptr; }
 
 ScopedDeviceOps::ScopedDeviceOps(at::DeviceType type, const DeviceOps& ops)
     : type_(type), before_(table()[static_cast<size_t>(type)]) {
@@ -116,6 +122,14 @@ at::Device open_device(const std::string& name) {
 GpuProperties gpu_properties(at::Device device) {
   if (!device.is_cuda()) throw DeviceError(cat(device.str(), " is no GPU"));
   return loaded_cuda().properties(device.index() < 0 ? 0 : device.index());
+}
+
+bool can_capture(at::Device device) { return device_ops(device) != nullptr; }
+
+std::unique_ptr<CapturedWork> capture(at::Device device, std::function<void()> work, const CapturedWork* beside) {
+  const DeviceOps* ops = device_ops(device);
+  if (ops == nullptr) throw DeviceError(cat("work on ", device.str(), " cannot be captured: only a GPU's can"));
+  return ops->capture(device, std::move(work), beside);
 }
 
 std::string kernels_identity() { return loaded_cuda().identity(); }

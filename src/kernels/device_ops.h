@@ -2,11 +2,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 
+#include "gato/core/profile.h"
 #include "gato/kernels/attention.h"
+#include "gato/kernels/capture.h"
 #include "gato/kernels/cross_entropy.h"
 #include "gato/kernels/device.h"
 #include "gato/kernels/dropout.h"
@@ -39,6 +42,17 @@ struct HeadChunk {
   at::Tensor scale;            ///< fp32 []; undefined: 1
 };
 
+/// New tokens over the keys and values that slots hold.
+struct CachedAttentionCall {
+  at::Tensor qkv;            ///< [n, 3, H, D], bf16 or fp16
+  at::Tensor runs;           ///< int32 [R, 4], as kernels::write_run_table gives them, inside the cache
+  int64_t most_new = 0;      ///< not less than any run's count
+  int64_t most_context = 0;  ///< not less than any run's position + count
+  at::Tensor keys, values;   ///< [slots, H, max_tokens, D] of qkv's type
+  RotaryTable rotary;
+  at::Tensor out;  ///< [n, H, D], written
+};
+
 /// What operations ask of an accelerator. The operation has checked its arguments; results are put on the current
 /// stream of the tensors' device. Throws DeviceError when a launch is refused.
 class DeviceOps {
@@ -61,6 +75,7 @@ class DeviceOps {
   virtual void attention_backward(const at::Tensor& qkv, const at::Tensor& starts, const RotaryTable& rotary,
                                   const at::Tensor& out, const at::Tensor& log_sum, const at::Tensor& out_gradient,
                                   const at::Tensor& qkv_gradient) const = 0;
+  virtual void cached_attention(const CachedAttentionCall& call) const = 0;
   virtual void embed_forward(const EmbeddingInput& input, const EmbeddingTables& tables, const at::Tensor& vectors,
                              const at::Tensor& out) const = 0;
   /// table_gradient[rows[i], :] += gradient[places[i], :] (places undefined: i), in ascending order of places.
@@ -83,13 +98,19 @@ class DeviceOps {
   [[nodiscard]] virtual GpuProperties properties(int index) const = 0;
   /// A checksum of the kernels' sources: what was proven of others says nothing of these.
   [[nodiscard]] virtual std::string identity() const = 0;
+  /// See gato/kernels/capture.h.
+  [[nodiscard]] virtual std::unique_ptr<CapturedWork> capture(at::Device device, std::function<void()> work,
+                                                              const CapturedWork* beside) const = 0;
+  /// How the device's profiler is told of scopes; null functions when none is attached.
+  [[nodiscard]] virtual profile::RangeHooks range_hooks() const { return {}; }
 };
 
 /// DeviceOps::identity of the CUDA half. Throws DeviceError where there is none.
 [[nodiscard]] std::string kernels_identity();
 
-/// Operations for tensors on the device of `x`; null: the CPU's own.
-[[nodiscard]] const DeviceOps* device_ops(const at::Tensor& x);
+/// Operations for tensors on `device`; null: the CPU's own.
+[[nodiscard]] const DeviceOps* device_ops(at::Device device);
+[[nodiscard]] inline const DeviceOps* device_ops(const at::Tensor& x) { return device_ops(x.device()); }
 
 /// While it lives, tensors on `type` go to `ops`: how the CUDA half comes in, and how tests put tensors of the CPU
 /// through emulated kernels.

@@ -21,6 +21,10 @@ namespace gato::kernels {
 /// GPUs that can be used, cuda:0 on. Loads the CUDA half.
 [[nodiscard]] int num_gpus();
 
+/// Whether tensors on `device` go to the CUDA half's operations and not to the CPU's: those on a GPU, and the CPU's own
+/// in tests of emulated kernels.
+[[nodiscard]] bool has_device_operations(at::Device device);
+
 /// What is known of a GPU.
 struct GpuProperties {
   std::string name;          ///< "NVIDIA H100 80GB HBM3".

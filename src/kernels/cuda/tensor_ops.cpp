@@ -15,6 +15,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/convert.h"
 #include "kernels/cuda/cross_entropy.h"
+#include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/geglu.h"
@@ -242,6 +243,27 @@ void TensorOps::attention_backward(const at::Tensor& qkv, const at::Tensor& star
                             .value_gradient = packed_heads(mutable_data(qkv_gradient), shape, 2),
                             .workspace = mutable_data(workspace)},
                            place.stream());
+}
+
+void TensorOps::cached_attention(const CachedAttentionCall& call) const {
+  const Place place(call.qkv);
+  static_assert(sizeof(SlotRun) == 4 * sizeof(int32_t), "the table of runs has a row for each");
+  CachedAttention arguments;
+  arguments.tokens = call.qkv.size(0);
+  arguments.heads = call.qkv.size(2);
+  arguments.head_dim = call.qkv.size(3);
+  arguments.element = element_of(call.qkv);
+  arguments.qkv = data(call.qkv);
+  arguments.out = mutable_data(call.out);
+  arguments.runs = reinterpret_cast<const SlotRun*>(data<int32_t>(call.runs));
+  arguments.num_runs = call.runs.size(0);
+  arguments.most_new = call.most_new;
+  arguments.most_context = call.most_context;
+  arguments.cache = {mutable_data(call.keys), mutable_data(call.values), call.keys.size(0), call.keys.size(2)};
+  arguments.rotary = view_of(call.rotary);
+  const at::Tensor workspace = scratch(cached_attention_workspace(arguments), call.qkv);
+  arguments.workspace = mutable_data(workspace);
+  cuda::cached_attention(arguments, place.stream());
 }
 
 void TensorOps::embed_forward(const EmbeddingInput& input, const EmbeddingTables& tables, const at::Tensor& vectors,

@@ -23,6 +23,7 @@ class TensorOps : public DeviceOps {
   void attention_backward(const at::Tensor& qkv, const at::Tensor& starts, const RotaryTable& rotary,
                           const at::Tensor& out, const at::Tensor& log_sum, const at::Tensor& out_gradient,
                           const at::Tensor& qkv_gradient) const override;
+  void cached_attention(const CachedAttentionCall& call) const override;
   void embed_forward(const EmbeddingInput& input, const EmbeddingTables& tables, const at::Tensor& vectors,
                      const at::Tensor& out) const override;
   void scatter_rows(const at::Tensor& rows, const at::Tensor& places, const at::Tensor& gradient,
