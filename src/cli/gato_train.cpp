@@ -1,10 +1,12 @@
 #include <torch/version.h>
 
+#include <cstdio>
 #include <iostream>
 
 #include "gato/core/error.h"
 #include "gato/core/file.h"
 #include "gato/core/log.h"
+#include "gato/train/learning_rate_finder.h"
 #include "gato/train/overfit.h"
 #include "gato/train/trainer.h"
 #include "gato_train/devices.h"
@@ -16,9 +18,10 @@ namespace {
 
 struct Arguments {
   std::vector<std::string> configs, overrides;
-  bool check = false, print_config = false, documented = false, overfit = false;
+  bool check = false, print_config = false, documented = false, overfit = false, find_rate = false;
   train::RunCostOptions cost;
   train::OverfitOptions overfitting;
+  train::LearningRateSearch search;
   int64_t profiled_steps = 0;
 };
 
@@ -40,6 +43,23 @@ int overfit(const train::TrainingConfig& config, const train::OverfitOptions& op
   return kFailed;
 }
 
+int find_rate(const train::TrainingConfig& config, const train::LearningRateSearch& search) {
+  std::cout << "learning rate  loss    smoothed\n";
+  const train::LearningRateFindings findings =
+      train::find_learning_rate(config, search, [](const train::LearningRateTrial& trial) {
+        std::printf("%13.3g  %6.3f  %6.3f\n", trial.rate, trial.loss, trial.smoothed);
+      });
+  if (findings.suggested == 0) {
+    log::error("train",
+               "the loss fell at no learning rate of these: widen --lowest-rate and --highest-rate, or take more "
+               "--search-steps");
+    return kFailed;
+  }
+  log::info("train", "the loss falls fastest at ", findings.steepest, " and is lowest at ", findings.lowest_at,
+            "; try optimizer.learning_rate=", findings.suggested, " (it is ", config.optimizer.learning_rate, ")");
+  return kDone;
+}
+
 int train_or_check(const Arguments& arguments, const std::vector<std::string>& command) {
   const ConfigNode node = load_config(arguments.configs, arguments.overrides);
   auto config = read_config<train::TrainingConfig>(node);
@@ -58,6 +78,7 @@ int train_or_check(const Arguments& arguments, const std::vector<std::string>& c
     return kDone;
   }
   if (arguments.overfit) return overfit(config, arguments.overfitting);
+  if (arguments.find_rate) return find_rate(config, arguments.search);
   const train::TrainingOutcome outcome = train::train(config, command, arguments.profiled_steps);
   log::info("train", outcome.finished ? "finished" : "stopped by train.max_minutes", " at step ", outcome.step,
             " after ", format_seconds(outcome.seconds), " (", format_count(outcome.tokens_per_second),
@@ -108,6 +129,18 @@ int program(int argc, char** argv) {
         app.add_option("--overfit-steps", arguments->overfitting.steps, "Most steps of --overfit-one-batch")
             ->needs(overfitting)
             ->check(CLI::PositiveNumber)
+            ->capture_default_str();
+        CLI::Option* finding = app.add_flag(
+            "--find-learning-rate", arguments->find_rate,
+            "Train a fresh model with a rate that grows from step to step, writing nothing, and suggest one");
+        app.add_option("--search-steps", arguments->search.steps, "Steps of --find-learning-rate")
+            ->needs(finding)
+            ->capture_default_str();
+        app.add_option("--lowest-rate", arguments->search.lowest, "First rate of --find-learning-rate")
+            ->needs(finding)
+            ->capture_default_str();
+        app.add_option("--highest-rate", arguments->search.highest, "Last rate of --find-learning-rate")
+            ->needs(finding)
             ->capture_default_str();
         app.add_option("--profile", arguments->profiled_steps,
                        "Also say where the time of this many steps goes, by part, and write a Chrome trace")
