@@ -100,18 +100,24 @@ std::string table_line(const std::string& name, const std::string& calls, double
          padded(format_fixed(100 * share, 1), 9, true) + "\n";
 }
 
-}  // namespace
+/// Set before the bit that says so.
+struct Hooks {
+  std::atomic<void (*)(const char*)> enter{nullptr};
+  std::atomic<void (*)()> leave{nullptr};
+};
+Hooks& hooks() {
+  static Hooks instance;
+  return instance;
+}
 
-namespace detail {
-
-void enter(const char* name) {
+void record_enter(const char* name) {
   ThreadLog& log = thread_log();
   const std::lock_guard lock(log.mutex);
   bring_up_to(log, registry().recording.load());
   log.open.push_back({name, now_ns()});
 }
 
-void leave() {
+void record_leave() {
   const int64_t end = now_ns();
   ThreadLog& log = thread_log();
   const std::lock_guard lock(log.mutex);
@@ -119,7 +125,7 @@ void leave() {
   if (log.open.empty()) return;  // entered before the recording began
   const Frame frame = log.open.back();
   log.open.pop_back();
-  if (!g_recording.load()) return;
+  if (!recording()) return;
   const int64_t spent = end - frame.begin_ns;
   Total& total = log.totals[frame.name];
   ++total.calls;
@@ -133,7 +139,33 @@ void leave() {
   log.events.push_back({frame.name, log.number, frame.begin_ns - origin, end - origin});
 }
 
+}  // namespace
+
+namespace detail {
+
+void enter(const char* name, unsigned listeners) {
+  if ((listeners & kRecording) != 0) record_enter(name);
+  if ((listeners & kRangeHooks) != 0) {
+    if (auto* tell = hooks().enter.load()) tell(name);
+  }
+}
+
+void leave(unsigned listeners) {
+  if ((listeners & kRangeHooks) != 0) {
+    if (auto* tell = hooks().leave.load()) tell();
+  }
+  if ((listeners & kRecording) != 0) record_leave();
+}
+
 }  // namespace detail
+
+void set_range_hooks(const RangeHooks& given) {
+  GATO_CHECK((given.enter == nullptr) == (given.leave == nullptr), "range hooks come in pairs");
+  if (given.enter == nullptr) detail::g_listeners.fetch_and(~unsigned{detail::kRangeHooks});
+  hooks().enter.store(given.enter);
+  hooks().leave.store(given.leave);
+  if (given.enter != nullptr) detail::g_listeners.fetch_or(detail::kRangeHooks);
+}
 
 const char* intern(std::string_view name) {
   Registry& all = registry();
@@ -146,18 +178,18 @@ void start() {
   const ThreadLog* starter = &thread_log();
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
-  detail::g_recording.store(false);
+  detail::g_listeners.fetch_and(~unsigned{detail::kRecording});
   std::erase_if(all.logs, [](const auto& log) { return log.use_count() == 1; });  // of threads that ended
   all.starter = starter;
   all.begin_ns.store(now_ns());
   all.recording.fetch_add(1);
-  detail::g_recording.store(true);
+  detail::g_listeners.fetch_or(detail::kRecording);
 }
 
 Recording stop() {
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
-  if (!detail::g_recording.exchange(false)) return {};
+  if ((detail::g_listeners.fetch_and(~unsigned{detail::kRecording}) & detail::kRecording) == 0) return {};
   Recording result;
   result.seconds = result.outside = seconds_of(now_ns() - all.begin_ns.load());
   std::map<std::string, Total> totals;

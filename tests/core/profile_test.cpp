@@ -118,6 +118,53 @@ TEST(ProfileTest, StoppingWhileOthersWorkIsSafe) {
   worker.join();
 }
 
+/// What hooks heard, of one thread.
+std::vector<std::string> heard;
+void hear_enter(const char* name) { heard.emplace_back(name); }
+void hear_leave() { heard.emplace_back("end"); }
+
+class RangeHooksTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    heard.clear();
+    profile::set_range_hooks({&hear_enter, &hear_leave});
+  }
+  void TearDown() override { profile::set_range_hooks({}); }
+};
+
+TEST_F(RangeHooksTest, HearScopesInPairsWithOrWithoutARecording) {
+  {
+    const Scope outer("outer");
+    const Scope inner("weight", " backward");
+  }
+  EXPECT_EQ(heard, (std::vector<std::string>{"outer", "weight backward", "end", "end"}));
+  EXPECT_FALSE(profile::recording());
+  EXPECT_TRUE(profile::stop().parts.empty());
+  profile::start();
+  { const Scope both("both"); }
+  EXPECT_EQ(profile::stop().parts.size(), 1U);
+  EXPECT_EQ(heard.size(), 6U);
+}
+
+TEST_F(RangeHooksTest, EndsAreTheirsWhoHeardTheBeginning) {
+  profile::set_range_hooks({});
+  {
+    const Scope before("before");
+    profile::set_range_hooks({&hear_enter, &hear_leave});
+  }
+  EXPECT_TRUE(heard.empty());
+  {
+    const Scope during("during");
+    profile::start();  // of which this scope knows nothing
+  }
+  EXPECT_TRUE(profile::stop().parts.empty());
+  EXPECT_EQ(heard, (std::vector<std::string>{"during", "end"}));
+  profile::set_range_hooks({});
+  { const Scope after("after"); }
+  EXPECT_EQ(heard.size(), 2U);
+  EXPECT_THROW(profile::set_range_hooks({&hear_enter, nullptr}), ContractError);
+}
+
 TEST(ProfileTest, InternGivesOnePointerPerText) {
   const std::string name = "attention.qkv";
   const char* kept = profile::intern(name);

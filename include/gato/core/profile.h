@@ -7,17 +7,32 @@
 
 #include "gato/core/file.h"
 
-/// Where the time goes. Code marks its parts with scopes; a recording adds them up and can be looked at as a trace.
-/// While nothing is recorded a scope costs one load and one branch. Any thread may have scopes.
+/// Where the time goes. Code marks its parts with scopes; a recording adds them up and can be looked at as a trace, and
+/// a profiler outside may be told of them. While nobody listens a scope costs one load and one branch. Any thread may
+/// have scopes.
 namespace gato::profile {
 
 namespace detail {
-inline std::atomic<bool> g_recording{false};
-void enter(const char* name);
-void leave();
+/// Who listens to scopes: any of these.
+enum : unsigned { kRecording = 1, kRangeHooks = 2 };
+inline std::atomic<unsigned> g_listeners{0};
+void enter(const char* name, unsigned listeners);
+void leave(unsigned listeners);
 }  // namespace detail
 
-[[nodiscard]] inline bool recording() { return detail::g_recording.load(std::memory_order_relaxed); }
+[[nodiscard]] inline bool recording() {
+  return (detail::g_listeners.load(std::memory_order_relaxed) & detail::kRecording) != 0;
+}
+
+/// How another profiler (NVTX, of NVIDIA's tools) is told of scopes: `enter` and `leave` are called in pairs, nested,
+/// by the thread whose scope it is; names live as long as the process. Both null: nobody is told.
+struct RangeHooks {
+  void (*enter)(const char* name) = nullptr;
+  void (*leave)() = nullptr;
+};
+/// Tells `hooks` of scopes from now on; of those that are open already it hears nothing. Call before other threads have
+/// scopes, or when they have none open.
+void set_range_hooks(const RangeHooks& hooks);
 
 /// A copy of `name` that lives as long as the process, the same pointer for the same text. Takes a lock: for set-up.
 [[nodiscard]] const char* intern(std::string_view name);
@@ -26,21 +41,21 @@ void leave();
 /// live as long as the process: a literal, or what intern() gave.
 class Scope {
  public:
-  explicit Scope(const char* name) : active_(recording()) {
-    if (active_) detail::enter(name);
+  explicit Scope(const char* name) : listeners_(detail::g_listeners.load(std::memory_order_relaxed)) {
+    if (listeners_ != 0) detail::enter(name, listeners_);
   }
   /// The part `name` followed by `suffix`.
-  Scope(const char* name, const char* suffix) : active_(recording()) {
-    if (active_) detail::enter(intern(std::string(name) + suffix));
+  Scope(const char* name, const char* suffix) : listeners_(detail::g_listeners.load(std::memory_order_relaxed)) {
+    if (listeners_ != 0) detail::enter(intern(std::string(name) + suffix), listeners_);
   }
   ~Scope() {
-    if (active_) detail::leave();
+    if (listeners_ != 0) detail::leave(listeners_);
   }
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
 
  private:
-  bool active_;
+  unsigned listeners_;  // who was told of the beginning and hears of the end
 };
 
 /// One name of a recording, over all threads.

@@ -1,14 +1,28 @@
 #pragma once
 #include <c10/core/CPUAllocator.h>
 
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "cuda_emulation/test_device.h"
 #include "kernels/cuda/tensor_ops.h"
 
 namespace gato::kernels::testing {
+
+/// Calls the work again: an input that is not where the work looks for it, or a result that was not copied in time,
+/// shows as it would with a graph.
+class EmulatedCapture final : public CapturedWork {
+ public:
+  explicit EmulatedCapture(std::function<void()> work) : work_(std::move(work)) {}
+  void replay() override { work_(); }
+
+ private:
+  std::function<void()> work_;
+};
 
 /// The CUDA half's operations, their kernels run by the emulator.
 class EmulatedOps final : public cuda::TensorOps {
@@ -16,6 +30,11 @@ class EmulatedOps final : public cuda::TensorOps {
   [[nodiscard]] int num_devices() const override { return 1; }
   [[nodiscard]] GpuProperties properties(int) const override { return {"emulated", int64_t{1} << 30, 90, 108}; }
   [[nodiscard]] std::string identity() const override { return "emulated"; }
+  [[nodiscard]] std::unique_ptr<CapturedWork> capture(at::Device, std::function<void()> work,
+                                                      const CapturedWork*) const override {
+    work();
+    return std::make_unique<EmulatedCapture>(std::move(work));
+  }
 };
 
 /// Gives tensors of the CPU memory of the emulated device, so that kernels that leave a tensor are reported. What the
