@@ -5,8 +5,8 @@
 #include "kernels/cuda/attention.h"  // RotaryView
 #include "kernels/cuda/types.h"      // Element, Stream
 
-// Attention of new tokens over cached keys and values: the device's form of kernels::cached_attention. docs/attention_kernels.md
-// says how it works.
+// Attention of new tokens over cached keys and values: the device's form of kernels::cached_attention.
+// docs/attention_kernels.md says how it works.
 namespace gato::kernels::cuda {
 
 /// Consecutive new tokens of one slot, in device memory: token `first` of the call is number `position` of the slot. A
