@@ -18,15 +18,14 @@ __device__ __forceinline__ float factor_of(const float* factors, int64_t row, in
   return factors == nullptr ? 1.0f : factors[row / rows_per_factor];
 }
 
-/// kCount elements of the sum at `at`, written on the way where it is new.
+/// kCount elements of the sum at `at`.
 template <class T, int kCount>
-__device__ __forceinline__ Floats<kCount> make_sum(const LayerNormForward& call, int64_t at, float factor) {
+__device__ __forceinline__ Floats<kCount> sum_at(const LayerNormForward& call, int64_t at, float factor) {
   Floats<kCount> value = load_floats<kCount>(call.x + at);
   if (call.delta == nullptr) return value;
   const Floats<kCount> delta = load_floats<kCount>(static_cast<const T*>(call.delta) + at);
 #pragma unroll
   for (int k = 0; k < kCount; ++k) value.v[k] += factor * delta.v[k];
-  store_floats(call.sum + at, value);
   return value;
 }
 
@@ -66,8 +65,15 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_in_registe
   for (int c = 0; c < kChunks; ++c) {
     const int column = c * kWarpSize * kCount + first;
     if (column >= width) continue;
-    values[c] = make_sum<T, kCount>(call, row * width + column, factor);
+    values[c] = sum_at<T, kCount>(call, row * width + column, factor);
     total += sum_of(values[c]);
+  }
+  if (call.delta != nullptr) {  // stored behind all loads: the sum may be `x`, so loads cannot move before stores
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      const int column = c * kWarpSize * kCount + first;
+      if (column < width) store_floats(call.sum + row * width + column, values[c]);
+    }
   }
   const float mean = warp_reduce(total, Sum{}) / static_cast<float>(width);
   float squares = 0;
@@ -99,7 +105,9 @@ __global__ void __launch_bounds__(kForwardThreads) layer_norm_forward_from_memor
   const float factor = factor_of(call.factors, row, call.rows_per_factor);
   float total = 0;
   for (int column = first; column < width; column += kStep) {
-    total += sum_of(make_sum<T, kCount>(call, row * width + column, factor));
+    const Floats<kCount> value = sum_at<T, kCount>(call, row * width + column, factor);
+    if (call.delta != nullptr) store_floats(call.sum + row * width + column, value);
+    total += sum_of(value);
   }
   const float mean = warp_reduce(total, Sum{}) / static_cast<float>(width);
   const float* sum = (call.delta == nullptr ? call.x : call.sum) + row * width;
@@ -173,16 +181,23 @@ __device__ __forceinline__ Terms<kCount> terms_at(const LayerNormBackward& call,
   return terms;
 }
 
+/// What flows into the sum at `at` besides.
+template <int kCount>
+__device__ __forceinline__ Floats<kCount> sum_gradient_at(const LayerNormBackward& call, int64_t at) {
+  return call.sum_gradient == nullptr ? all_of<kCount>(0.0f) : load_floats<kCount>(call.sum_gradient + at);
+}
+
 /// Writes the gradients of x and delta at `column`, given the means over the row of scaled and scaled x normal.
 template <class T, int kCount>
 __device__ __forceinline__ void put_gradients(const LayerNormBackward& call, int64_t row, int column,
-                                              const Terms<kCount>& terms, float mean_1, float mean_2) {
+                                              const Terms<kCount>& terms, const Floats<kCount>& sum_gradient,
+                                              float mean_1, float mean_2) {
   const int64_t at = row * call.width + column;
   const float inverse = call.inverse_deviation[row];
   Floats<kCount> dx;
 #pragma unroll
   for (int k = 0; k < kCount; ++k) dx.v[k] = inverse * (terms.scaled.v[k] - mean_1 - terms.normal.v[k] * mean_2);
-  if (call.sum_gradient != nullptr) add_to(dx, load_floats<kCount>(call.sum_gradient + at));
+  add_to(dx, sum_gradient);
   store_floats(call.x_gradient + at, dx);
   if (call.delta_gradient == nullptr) return;
   const float factor = factor_of(call.factors, row, call.rows_per_factor);
@@ -202,9 +217,11 @@ __global__ void __launch_bounds__(kThreads) layer_norm_backward_in_registers(Lay
   Floats<kCount> gain_sums[kChunks], offset_sums[kChunks];
 #pragma unroll
   for (int c = 0; c < kChunks; ++c) gain_sums[c] = offset_sums[c] = all_of<kCount>(0.0f);
+  constexpr bool kEarly = kChunks <= 2;  // loads all before the barrier, where there are registers for it
   int set = 0;  // of scratch: two take turns, so that a row needs one barrier (see BlockReducer)
   for (int64_t row = blockIdx.x; row < call.rows; row += gridDim.x, set ^= 1) {
     Terms<kCount> terms[kChunks];
+    Floats<kCount> extra[kChunks];
     float total = 0, weighted = 0;
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
@@ -212,6 +229,7 @@ __global__ void __launch_bounds__(kThreads) layer_norm_backward_in_registers(Lay
       if (column >= width) continue;
       Floats<kCount> dy;
       terms[c] = terms_at<T, kCount>(call, row, column, dy);
+      if constexpr (kEarly) extra[c] = sum_gradient_at<kCount>(call, row * width + column);
 #pragma unroll
       for (int k = 0; k < kCount; ++k) {
         gain_sums[c].v[k] += dy.v[k] * terms[c].normal.v[k];
@@ -226,7 +244,9 @@ __global__ void __launch_bounds__(kThreads) layer_norm_backward_in_registers(Lay
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
       const int column = c * step + first;
-      if (column < width) put_gradients<T>(call, row, column, terms[c], mean_1, mean_2);
+      if (column >= width) continue;
+      if constexpr (!kEarly) extra[c] = sum_gradient_at<kCount>(call, row * width + column);
+      put_gradients<T>(call, row, column, terms[c], extra[c], mean_1, mean_2);
     }
   }
   if (partial == nullptr) return;
@@ -268,7 +288,7 @@ __global__ void __launch_bounds__(kAnyThreads) layer_norm_backward_from_memory(L
     for (int column = first; column < width; column += kAnyThreads) {
       Floats<1> unused;
       const Terms<1> terms = terms_at<T, 1>(call, row, column, unused);
-      put_gradients<T>(call, row, column, terms, mean_1, mean_2);
+      put_gradients<T>(call, row, column, terms, sum_gradient_at<1>(call, row * width + column), mean_1, mean_2);
     }
   }
   if (partial == nullptr) return;

@@ -132,16 +132,21 @@ __global__ void __launch_bounds__(kThreads) fold_square_sums_kernel(const double
   if (threadIdx.x == 0) *norm = total;
 }
 
+void check_shape(int64_t rows, int64_t width) {
+  check_range(rows, 0, int64_t{1} << 32, "rows");
+  check_range(width, 0, int64_t{1} << 32, "width");
+}
+
 }  // namespace
 
 size_t column_sums_workspace(int64_t rows, int64_t width) {
+  check_shape(rows, width);
   return static_cast<size_t>(num_groups(rows) * width) * sizeof(float);
 }
 
 void add_column_sums(const ColumnSums& call, Stream stream) {
   check_element(call.element, "add_column_sums");
-  check_range(call.rows, 0, int64_t{1} << 32, "rows");
-  check_range(call.width, 0, int64_t{1} << 32, "width");
+  check_shape(call.rows, call.width);
   if (call.rows == 0 || call.width == 0) return;
   check_pointer(call.x, element_bytes(call.element), "x");
   check_pointer(call.totals, "totals");
@@ -176,7 +181,10 @@ void add_weighted_sum(const WeightedSum& call, Stream stream) {
   launch({"weighted_sum", 1, kSumThreads, 0, stream}, weighted_sum_kernel, call);
 }
 
-size_t squared_norm_workspace(int64_t count) { return static_cast<size_t>(num_norm_parts(count)) * sizeof(double); }
+size_t squared_norm_workspace(int64_t count) {
+  check_range(count, 0, int64_t{1} << 50, "count");
+  return static_cast<size_t>(num_norm_parts(count)) * sizeof(double);
+}
 
 void squared_norm(const SquaredNorm& call, Stream stream) {
   check_range(call.count, 0, int64_t{1} << 50, "count");

@@ -35,7 +35,7 @@ __device__ __forceinline__ double relative_probability(float logit, float top, d
   return exp((static_cast<double>(logit) - static_cast<double>(top)) / temperature);
 }
 
-/// masses[i] for the block's own share of the ids: thread t has [begin, end) of them, in order.
+/// The ids that a thread looks at where their order matters: neighbours, and before those of the next thread.
 struct Share {
   int32_t begin, end;
 };
@@ -187,6 +187,8 @@ __global__ void __launch_bounds__(kThreads) sample_ids_kernel(Sampling call, int
 }  // namespace
 
 size_t sampling_workspace(int64_t slots, int64_t columns) {
+  check_range(slots, 0, int64_t{1} << 31, "slots");
+  check_range(columns, 1, int64_t{1} << 31, "columns");
   const int64_t ids = columns < kMostSampledIds ? columns : kMostSampledIds;
   return static_cast<size_t>(slots * ids) * sizeof(uint64_t);
 }
