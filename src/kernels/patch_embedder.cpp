@@ -171,6 +171,7 @@ struct PatchFeaturesFunction : torch::autograd::Function<PatchFeaturesFunction> 
   static at::Tensor forward(AutogradContext* context, const at::Tensor& patches,
                             const std::optional<at::Tensor>& /*anchor*/, const std::vector<Parameter>& parameters,
                             int64_t groups, int64_t stride) {
+    if (device_ops(patches) != nullptr) device::make_convolutions_repeatable();
     const at::Tensor x = pixels(patches);
     const at::Tensor stem = convolve(x, parameters[0], parameters[1], stride);
     const Normalised first = normalise(stem, parameters[2], parameters[3], groups);

@@ -1,11 +1,16 @@
 #include "kernels/patch_primitives.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 
 namespace gato::kernels::device {
 namespace {
 
 at::Tensor channels_last(const at::Tensor& x) { return x.contiguous(at::MemoryFormat::ChannelsLast); }
+
+/// What LibTorch's GroupNorm takes on a GPU: its forward refuses features that are channels last, and its backward
+/// reads them as if they were not. (On the CPU both orders are fine, so that emulation does not show it.)
+at::Tensor channels_first(const at::Tensor& x) { return x.contiguous(at::MemoryFormat::Contiguous); }
 
 /// (x - mean) / deviation x gain + offset, from the statistics.
 at::Tensor normalised(const at::Tensor& x, const at::Tensor& statistics, const at::Tensor& gain,
@@ -20,14 +25,16 @@ at::Tensor normalised(const at::Tensor& x, const at::Tensor& statistics, const a
 
 }  // namespace
 
+void make_convolutions_repeatable() { at::globalContext().setDeterministicCuDNN(true); }
+
 at::Tensor pixels(const at::Tensor& patches) {
   return patches.to(at::kFloat).mul_(1 / (4 * 127.5)).sub_(0.25).permute({0, 3, 1, 2});
 }
 
 std::pair<at::Tensor, at::Tensor> normalise(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& offset,
                                             int64_t groups, double epsilon) {
-  const auto [y, mean, inverse] =
-      at::native_group_norm(x, gain, offset, x.size(0), x.size(1), x.size(2) * x.size(3), groups, epsilon);
+  const auto [y, mean, inverse] = at::native_group_norm(channels_first(x), gain, offset, x.size(0), x.size(1),
+                                                        x.size(2) * x.size(3), groups, epsilon);
   return {channels_last(at::gelu(y)), at::stack({mean, inverse})};
 }
 
@@ -36,7 +43,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> normalise_backward(const at::Tens
                                                                   const at::Tensor& offset, int64_t groups) {
   const at::Tensor d_norm = at::gelu_backward(dy, normalised(x, statistics, gain, offset, groups));
   auto [dx, d_gain, d_offset] =
-      at::native_group_norm_backward(channels_last(d_norm), channels_last(x), statistics.select(0, 0).contiguous(),
+      at::native_group_norm_backward(channels_first(d_norm), channels_first(x), statistics.select(0, 0).contiguous(),
                                      statistics.select(0, 1).contiguous(), gain, x.size(0), x.size(1),
                                      x.size(2) * x.size(3), groups, {true, true, true});
   return {channels_last(dx), d_gain, d_offset};

@@ -8,6 +8,10 @@
 /// they go through cuDNN and its kin. Features are [M, Ch, side, side], channels last in memory.
 namespace gato::kernels::device {
 
+/// Convolutions on a GPU give the same bits on every run from now on, in the whole process. Without it cuDNN may add
+/// gradients of weights in any order.
+void make_convolutions_repeatable();
+
 /// (p / 127.5 - 1) / 4 of pixels uint8 [M, side, side, 3], as features.
 [[nodiscard]] at::Tensor pixels(const at::Tensor& patches);
 

@@ -56,7 +56,8 @@ BlockScores score(const BlockInput& in) {
   at::Tensor scores = at::bmm(result.content_query, in.key_t);
   const at::Tensor by_distance = at::bmm(result.position_query, in.distances.transpose(1, 2));
   scores.add_(by_distance.as_strided({heads, queries, keys}, {queries * keys, keys - 1, 1}, queries - 1));
-  scores.masked_fill_(at::ones({queries, keys}, at::kBool).triu_(in.block.first + 1), -INFINITY);
+  scores.masked_fill_(at::ones({queries, keys}, scores.options().dtype(at::kBool)).triu_(in.block.first + 1),
+                      -INFINITY);
   result.weights = at::softmax(scores, -1);
   return result;
 }
@@ -109,7 +110,8 @@ struct Run {
   bool alone;
 };
 
-/// Checks that every row is cut into consecutive sequences of at most `longest` tokens.
+/// Checks that every row of `sequence_start`, on the CPU, is cut into consecutive sequences of at most `longest`
+/// tokens.
 std::vector<Run> find_runs(const at::Tensor& sequence_start, int64_t longest) {
   const int64_t tokens = sequence_start.size(1);
   std::vector<Run> runs;
@@ -231,8 +233,12 @@ at::Tensor relative_attention(const at::Tensor& qkv, const at::Tensor& sequence_
   check_tensor(qkv, "qkv", at::kFloat, {-1, -1, 3, -1, -1});
   check_tensor(sequence_start, "sequence_start", at::kInt, {qkv.size(0), qkv.size(1)});
   check_biases(biases, distance_keys, qkv.size(3), qkv.size(4));
+  check_same_device(qkv, {{"sequence_start", &sequence_start},
+                          {"distance_keys", &distance_keys},
+                          {"content bias", &biases.content.value},
+                          {"position bias", &biases.position.value}});
   return RelativeAttentionFunction::apply(qkv, distance_keys, graph_anchor({&biases.content, &biases.position}),
-                                          sequence_start, biases);
+                                          sequence_start.cpu(), biases);
 }
 
 }  // namespace gato::kernels
