@@ -27,8 +27,8 @@ struct ModelInput {
   at::Tensor patches;      ///< uint8 [M, 16, 16, 3].
   at::Tensor patch_rows;   ///< int32 [M], 0 .. 127, already drawn (training) or the middle (evaluation).
   at::Tensor patch_columns;  ///< int32 [M].
-  kernels::SequenceBounds
-      bounds;  ///< Of sequence_starts, for attention by LibTorch on a GPU; found there if undefined.
+  /// Of sequence_starts, for attention by LibTorch on a GPU; found there if undefined.
+  kernels::SequenceBounds bounds = {};
 };
 
 /// What a forward pass depends on besides weights and input.
@@ -41,6 +41,14 @@ struct ForwardOptions {
   bool recompute = false;        ///< Whether backward computes the blocks again instead of keeping what is inside them:
                                  ///< the same bits for a third more time and much less memory.
   at::Tensor* hidden = nullptr;  ///< Receives the hidden states that the loss is computed from.
+};
+
+/// What the blocks take besides embedded vectors, on the model's device.
+struct BlockInput {
+  at::Tensor sequence_starts;      ///< int32 [B, T], as in ModelInput.
+  kernels::SequenceBounds bounds;  ///< As in ModelInput.
+  at::Tensor branch_factors;       ///< fp32 [2 x layers, B] of stochastic depth; undefined: no branch is skipped.
+  kernels::RotaryTable rotary;     ///< Of T positions or more; undefined where the model has none.
 };
 
 /// Where the loss is and what is expected there.
@@ -81,6 +89,16 @@ class Model {
   /// hard.
   [[nodiscard]] LossResult loss(const ModelInput& input, const LossInput& where, const ForwardOptions& options = {},
                                 double soft_sigma = 0) const;
+
+  // The parts of forward() and loss(), for callers who want to come in between:
+  // loss(input, where, options, sigma) = head_loss(transform(embed(input), block_input(input, options), options), ...).
+
+  /// Embedded vectors [B x T, C], fp32.
+  [[nodiscard]] at::Tensor embed(const ModelInput& input) const;
+  [[nodiscard]] BlockInput block_input(const ModelInput& input, const ForwardOptions& options) const;
+  /// Hidden states, as of forward(), from embedded vectors `x`.
+  [[nodiscard]] at::Tensor transform(const at::Tensor& x, const BlockInput& input, const ForwardOptions& options) const;
+  [[nodiscard]] LossResult head_loss(const at::Tensor& hidden, const LossInput& where, double soft_sigma) const;
 
   /// Adds the gradient of `loss` (a LossResult's) to store().gradients() and frees the graph.
   void backward(const at::Tensor& loss) const;
