@@ -5,9 +5,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "gato/core/error.h"
 #include "gato/core/json.h"
 #include "gato/core/log.h"
 #include "gato/core/text.h"
+#include "gato/kernels/device.h"
 #include "gato/train/batch_tensors.h"
 
 namespace gato::train {
@@ -57,6 +59,47 @@ std::optional<AttentionRecord> read_attention_record(const Path& path) {
     log::warning("train", path.string(), " is not used: ", error.what());
   }
   return std::nullopt;
+}
+
+void check_attention_setting(const TrainingConfig& config, at::Device device) {
+  using kernels::AttentionRoute;
+  const AttentionRoute route = config.kernels.attention;
+  const model::ModelConfig& shape = config.model;
+  const bool is_library = route == AttentionRoute::kFlash || route == AttentionRoute::kCudnn;
+  std::vector<std::string> needs;
+  if (is_library && device.is_cpu()) needs.emplace_back("a GPU (train.device)");
+  if (is_library && shape.position == model::PositionEncoding::kRelative) {
+    needs.emplace_back("model.position rotary or none (relative is computed by plain operations)");
+  }
+  if (is_library ||
+      (route == AttentionRoute::kOwn && !device.is_cpu() && shape.position != model::PositionEncoding::kRelative)) {
+    if (shape.precision != model::Precision::kBf16) needs.emplace_back("model.precision: bf16");
+    const int64_t d = shape.head_dim;
+    if (route == AttentionRoute::kOwn && d != 32 && d != 64 && d != 128) {
+      needs.push_back(cat("model.head_dim 32, 64 or 128, not ", d));
+    }
+  }
+  if (needs.empty()) return;
+  throw ConfigError(cat("kernels.attention: ", kernels::route_name(route), " on ", device.str(), " needs ",
+                        join(needs, " and "), "; auto takes what there is"));
+}
+
+std::optional<kernels::AttentionRoute> recorded_route(const Path& path, const std::string& gpu_name,
+                                                      bool own_is_proven) {
+  const auto record = read_attention_record(path);
+  if (!record || record->device != gpu_name) return std::nullopt;
+  if (record->route == kernels::AttentionRoute::kOwn && !own_is_proven) return std::nullopt;
+  return record->route;
+}
+
+void set_attention(const TrainingConfig& config, at::Device device, const Path& record) {
+  check_attention_setting(config, device);
+  kernels::AttentionRoute route = config.kernels.attention;
+  if (route == kernels::AttentionRoute::kAuto && !device.is_cpu() && !record.empty()) {
+    route = recorded_route(record, kernels::gpu_properties(device).name, kernels::kernels_are_proven(device))
+                .value_or(route);
+  }
+  kernels::set_attention_route(route);
 }
 
 std::string attention_table(const AttentionRecord& record) {

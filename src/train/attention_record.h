@@ -11,6 +11,8 @@
 /// How a run's attention is computed, and why: `attention.json` of a run folder (docs/formats/run_folder.md).
 namespace gato::train {
 
+constexpr const char* kAttentionFile = "attention.json";
+
 struct AttentionRecord {
   std::string device;  ///< Name of the GPU it was measured on.
   kernels::AttentionRoute route = kernels::AttentionRoute::kAuto;
@@ -21,6 +23,18 @@ struct AttentionRecord {
 /// Device and route of the file at `path`; nothing when there is none or it cannot be read (it is then measured anew).
 [[nodiscard]] std::optional<AttentionRecord> read_attention_record(const Path& path);
 [[nodiscard]] std::string attention_table(const AttentionRecord& record);
+
+/// Throws ConfigError where kernels.attention names a route that `device` or the model's attention cannot take.
+void check_attention_setting(const TrainingConfig& config, at::Device device);
+
+/// The route that attention.json at `path` keeps for a GPU of this name; nothing where there is none, or where it says
+/// `own` and the kernels of this build are not proven on that kind of GPU: then it is measured anew.
+[[nodiscard]] std::optional<kernels::AttentionRoute> recorded_route(const Path& path, const std::string& gpu_name,
+                                                                    bool own_is_proven);
+
+/// Makes `config`'s route that of the process without measuring: the named one, else what `record` (attention.json of
+/// the run, "" for none) says of `device`, else the device's default. Throws as check_attention_setting.
+void set_attention(const TrainingConfig& config, at::Device device, const Path& record = "");
 
 /// Tries every route on a row's sequences, with the configured model's heads and type.
 [[nodiscard]] std::vector<kernels::AttentionTrial> try_attention(const TrainingConfig& config, const data::Batch& row,

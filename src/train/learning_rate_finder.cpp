@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention_record.h"
 #include "gato/core/error.h"
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
@@ -59,6 +60,7 @@ LearningRateFindings find_learning_rate(const TrainingConfig& original, const Le
   check_search(search);
   TrainingConfig config = search_config(original);
   const at::Device device = kernels::open_device(config.train.device);
+  set_attention(config, device);
   const data::OpenedData data = open_data(config);
   set_thread_budget(static_cast<int>(config.train.threads));
   at::set_num_threads(thread_budget());

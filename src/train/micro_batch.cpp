@@ -154,12 +154,14 @@ std::string explain_out_of_memory(const TrainingConfig& config, const model::Mod
   std::string text =
       cat("out of memory (", cause, "). The largest part is ", state_is_it ? "the state of the run, " : "",
           state_is_it ? worst.name : "activations of " + worst.name, ": ", bytes_text(worst.count), " of ",
-          bytes_text(model::total(state)), " state and ", bytes_text(model::total(activations)), " activations of ",
-          step.rows, " rows at once");
+          bytes_text(model::total(state)), " state");
+  if (step.rows > 0) {
+    text += cat(" and ", bytes_text(model::total(activations)), " activations of ", step.rows, " rows at once");
+  }
   std::vector<std::string> advice;
   if (state_is_it) advice.emplace_back("take a smaller model (model.layers, model.width)");
   if (step.rows > 1) advice.push_back(cat("lower train.micro_batch_rows (now ", step.rows, ")"));
-  if (!config.train.recompute) advice.emplace_back("set train.recompute: true");
+  if (step.rows > 0 && !config.train.recompute) advice.emplace_back("set train.recompute: true");
   if (!state_is_it) advice.push_back(cat("lower data.row_tokens (now ", step.row_tokens, ")"));
   return text + ". What helps: " + join(advice, ", or ");
 }

@@ -36,8 +36,8 @@ struct MicroBatchChoice {
 /// Whether `error` says that memory for a tensor or an object was refused.
 [[nodiscard]] bool is_out_of_memory(const std::exception& error);
 
-/// What to tell whoever ran out of memory with `micro_rows` rows at once: the part that takes most, what everything
-/// takes, and the settings to change. `cause` is the text of the error.
+/// What to tell whoever ran out of memory with step.rows rows at once (0: while the state was made, before any): the
+/// part that takes most, what everything takes, and the settings to change. `cause` is the text of the error.
 [[nodiscard]] std::string explain_out_of_memory(const TrainingConfig& config, const model::ModelShape& shape,
                                                 const model::StepShape& step, const std::string& cause);
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "attention_record.h"
 #include "gato/core/error.h"
 #include "gato/core/random.h"
 #include "gato/core/signals.h"
@@ -87,6 +88,7 @@ OverfitOutcome overfit_one_batch(const TrainingConfig& original, const OverfitOp
              " and ", options.tolerance);
   const TrainingConfig config = overfit_config(original, options.steps);
   const at::Device device = kernels::open_device(config.train.device);
+  set_attention(config, device);
   const data::OpenedData data = open_data(config);
   set_thread_budget(static_cast<int>(config.train.threads));
   at::set_num_threads(thread_budget());

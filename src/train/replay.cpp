@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "attention_record.h"
 #include "gato/checkpoint/safetensors.h"
 #include "gato/core/error.h"
 #include "gato/core/signals.h"
@@ -84,6 +85,7 @@ class Replayer {
                                             static_cast<uint64_t>(config.train.seed), model::Model::Purpose::kTraining,
                                             kernels::open_device(config.train.device));
     optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
+    set_attention(config, model_->store().device(), folder.root() / kAttentionFile);
   }
 
   Replay run(int64_t step) {

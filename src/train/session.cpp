@@ -62,10 +62,8 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
       profiled_steps_(profiled_steps),
       losses_(*data_.plan),
       shares_(*data_.plan) {
-  model_ = std::make_unique<model::Model>(config.model, model_shape(*data_.vocabulary),
-                                          static_cast<uint64_t>(config.train.seed), model::Model::Purpose::kTraining,
-                                          device_);
-  optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
+  check_attention_setting(config_, device_);
+  make_model();
   stepper_ = std::make_unique<Stepper>(config_, *model_, optimizer_);
   folder_.lock();
   folder_.create();
@@ -92,6 +90,19 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   }
   tensorboard_ = std::make_unique<run::TensorBoardWriter>(folder_.tensorboard_path("train"), attempt_, state_.step);
   static_files_ = make_static_files(config_, data_, folder_.root() / cat("scratch-", attempt_));
+}
+
+void Session::make_model() {
+  const model::ModelShape shape = model_shape(*data_.vocabulary);
+  try {
+    model_ = std::make_unique<model::Model>(config_.model, shape, static_cast<uint64_t>(config_.train.seed),
+                                            model::Model::Purpose::kTraining, device_);
+    optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
+  } catch (const std::exception& error) {
+    if (!is_out_of_memory(error)) throw;
+    const model::StepShape nothing_yet;
+    throw DeviceError(explain_out_of_memory(config_, shape, nothing_yet, error.what()));
+  }
 }
 
 Session::Start Session::find_start() {
@@ -129,19 +140,19 @@ void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) {
 /// On a GPU `auto` tries what there is on the first row of this run. What came of it is in attention.json, and stays
 /// for the rest of the run on this kind of GPU.
 void Session::choose_attention() {
-  kernels::set_attention_route(config_.kernels.attention);
-  const model::ModelConfig& shape = config_.model;
+  set_attention(config_, device_);
   if (device_.is_cpu() || config_.kernels.attention != kernels::AttentionRoute::kAuto ||
-      shape.position == model::PositionEncoding::kRelative) {
+      config_.model.position == model::PositionEncoding::kRelative) {
     return;
   }
   AttentionRecord record;
   record.device = kernels::gpu_properties(device_).name;
   record.own_is_proven = kernels::kernels_are_proven(device_);
-  const Path path = folder_.root() / "attention.json";
-  if (const auto before = read_attention_record(path); before && began_.checkpoint && before->device == record.device) {
-    kernels::set_attention_route(before->route);
-    log::info("train", "attention goes by ", kernels::route_name(before->route), " as ", path.string(), " says");
+  const Path path = folder_.root() / kAttentionFile;
+  const auto before = began_.checkpoint ? recorded_route(path, record.device, record.own_is_proven) : std::nullopt;
+  if (before) {
+    kernels::set_attention_route(*before);
+    log::info("train", "attention goes by ", kernels::route_name(*before), " as ", path.string(), " says");
     return;
   }
   record.trials =
@@ -236,7 +247,7 @@ TrainingOutcome Session::run() {
   return outcome;
 }
 
-/// On a GPU the input of the step behind is fetched too, so that its copies run beside this step's work.
+/// On a GPU the input of the step after this one is fetched too, so that its copies run beside this step's work.
 StepInput Session::next_input() {
   const auto fetch = [&] {
     data::Batch batch = [&] {
@@ -248,7 +259,7 @@ StepInput Session::next_input() {
   StepInput input = ahead_ ? std::move(*ahead_) : fetch();
   ahead_.reset();
   inputs_->wait_for(input);
-  if (!device_.is_cpu()) ahead_ = fetch();
+  if (!device_.is_cpu() && state_.step + 1 < config_.train.steps) ahead_ = fetch();
   return input;
 }
 
@@ -268,7 +279,7 @@ void Session::profile_steps() {
   profiled_steps_ = 0;
 }
 
-/// Parameters and state are those of the last whole step.
+/// To be called with parameters and state as the last whole step left them.
 void Session::out_of_memory(const data::Batch& batch, const std::string& cause) {
   kernels::release_cached_memory(device_);
   save();
@@ -288,10 +299,12 @@ void Session::out_of_memory(const data::Batch& batch, const std::string& cause) 
 void Session::step(const StepInput& input) {
   const data::Batch& batch = input.batch;
   const StepResult result = [&] {
+    const TrainingState before = state_;
     try {
       return stepper_->run(input, state_, losses_);
     } catch (const std::exception& error) {
       if (!is_out_of_memory(error)) throw;
+      state_ = before;  // the stepper counts a step before its update, which allocates first and writes then
       out_of_memory(batch, error.what());
     }
   }();

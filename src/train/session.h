@@ -43,6 +43,7 @@ class Session {
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     int64_t next_row = 0;
   };
+  void make_model();
   [[nodiscard]] Start find_start();
   void check_same_run(const checkpoint::Checkpoint& checkpoint);
   void measure_micro_batch();
