@@ -89,8 +89,8 @@ def _library_folders():
     return folders + [x for x in os.environ.get("LD_LIBRARY_PATH", "").split(":") if x]
 
 
-def find_torch():
-    """(command, environment) of a Python that imports torch, or None."""
+def find_torch(test="import torch"):
+    """(command, environment) of a Python that imports torch and for which the statement `test` holds, or None."""
     deps = pathlib.Path(os.environ.get("GATO_DEPS_DIR", ROOT / ".deps"))
     own = {"PYTHONPATH": str(deps / "site"), "LD_LIBRARY_PATH": ":".join(_library_folders())}
     candidates = [(str(deps / "oracle/bin/python"), {}), (str(deps / "oracle/bin/python"), own), ("python3.11", own)]
@@ -99,7 +99,7 @@ def find_torch():
     for python, environment in candidates:
         try:
             found = subprocess.run(
-                [python, "-c", "import torch"], env={**os.environ, **environment}, capture_output=True, timeout=120
+                [python, "-c", test], env={**os.environ, **environment}, capture_output=True, timeout=120
             )
         except FileNotFoundError:
             continue

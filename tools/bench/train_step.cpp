@@ -23,9 +23,12 @@
 #include "gato/core/profile.h"
 #include "gato/core/random.h"
 #include "gato/core/threads.h"
+#include "gato/kernels/attention_route.h"
+#include "gato/kernels/device.h"
 #include "gato/kernels/linear.h"
 #include "gato/kernels/memory.h"
 #include "gato/kernels/optimizer.h"
+#include "gato/model/estimate.h"
 #include "gato/model/model.h"
 
 namespace gato {
@@ -39,10 +42,13 @@ struct Size {
 };
 const std::map<std::string, Size> kSizes = {{"tiny", {4, 128, 4, 512, 2049, 8, 256}},
                                             {"small", {6, 256, 8, 1024, 4097, 4, 512}},
-                                            {"79m", {8, 768, 24, 3072, 33025, 2, 1024}}};
+                                            {"79m", {8, 768, 24, 3072, 33025, 2, 1024}},
+                                            {"364m", {12, 1536, 12, 6144, 33025, 1, 1024}}};
 
 struct Options {
   std::string size = "tiny", precision = "fp32", route = "auto", memory = "cached", trace;
+  std::string device = "cpu", attention = "auto";
+  int64_t rows = 0;  // 0: the size's own
   int threads = 2;
   double loss_share = 0.25;
 };
@@ -60,6 +66,12 @@ Options parse(int argc, char** argv) {
       options.route = value;
     } else if (key == "--memory" && (value == "cached" || value == "plain")) {
       options.memory = value;
+    } else if (key == "--device" && !value.empty()) {
+      options.device = value;
+    } else if (key == "--attention" && (value == "auto" || value == "own" || value == "flash" || value == "cudnn")) {
+      options.attention = value;
+    } else if (key == "--rows") {
+      options.rows = std::stoll(value);
     } else if (key == "--threads") {
       options.threads = std::stoi(value);
     } else if (key == "--loss-share") {
@@ -68,8 +80,9 @@ Options parse(int argc, char** argv) {
       options.trace = value;
     } else {
       throw ConfigError(cat("cannot make sense of ", key, " ", value,
-                            "; usage: bench_train_step [--model tiny|small|79m] [--dtype fp32|bf16] [--threads N] "
-                            "[--route auto|blas|onednn] [--memory cached|plain] [--loss-share X] [--trace FILE]"));
+                            "; usage: bench_train_step [--model tiny|small|79m|364m] [--dtype fp32|bf16] [--threads N] "
+                            "[--route auto|blas|onednn] [--memory cached|plain] [--loss-share X] [--trace FILE] "
+                            "[--device cpu|cuda|cuda:N] [--rows N] [--attention auto|own|flash|cudnn]"));
     }
   }
   return options;
@@ -78,7 +91,7 @@ Options parse(int argc, char** argv) {
 /// A model with its optimizer and one batch of random tokens.
 class Trainer {
  public:
-  Trainer(const Size& size, const Options& options) {
+  Trainer(const Size& size, const Options& options, at::Device device) : device_(device) {
     model::ModelConfig config;
     config.layers = size.layers;
     config.width = size.width;
@@ -88,7 +101,8 @@ class Trainer {
     config.patch_channels = 8;
     config.stochastic_depth = 0;
     config.precision = options.precision == "bf16" ? model::Precision::kBf16 : model::Precision::kFp32;
-    model_.emplace(config, model::ModelShape{size.vocabulary, size.vocabulary - 1025, 1024}, 0);
+    model_.emplace(config, model::ModelShape{size.vocabulary, size.vocabulary - 1025, 1024}, 0,
+                   model::Model::Purpose::kTraining, device);
     first_ = at::zeros_like(model_->store().values());
     second_ = at::zeros_like(first_);
     for (const model::Segment& s : model_->store().segments()) spans_.push_back({s.offset, s.size, s.decay});
@@ -96,6 +110,12 @@ class Trainer {
   }
 
   [[nodiscard]] int64_t parameters() const { return model_->store().num_parameters(); }
+
+  /// Floating-point operations of a step that are of use: the head at the positions with loss, attention that is seen.
+  [[nodiscard]] double flops() const {
+    const model::StepShape step{input_.ids.size(0), input_.ids.size(1), where_.positions.numel()};
+    return model::training_flops(model_->config(), model_->shape(), step, static_cast<double>(step.row_tokens));
+  }
 
   double step() {
     model::ParameterStore& store = model_->store();
@@ -131,8 +151,18 @@ class Trainer {
     }
     where_ = {at::tensor(positions, at::kLong), at::tensor(targets, at::kLong),
               at::ones({static_cast<int64_t>(positions.size())})};
+    if (!device_.is_cpu()) move_batch();
   }
 
+  void move_batch() {
+    for (at::Tensor* x : {&input_.ids, &input_.sequence_starts, &input_.local_positions, &where_.positions,
+                          &where_.targets, &where_.weights}) {
+      *x = x->to(device_);
+    }
+    input_.bounds = kernels::sequence_bounds(input_.sequence_starts);
+  }
+
+  at::Device device_;
   std::optional<model::Model> model_;
   at::Tensor first_, second_;
   std::vector<kernels::UpdateSpan> spans_;
@@ -181,6 +211,15 @@ Json record(Trainer& trainer, int64_t steps, const std::string& trace) {
   return answer;
 }
 
+void set_attention(const std::string& name) {
+  using kernels::AttentionRoute;
+  const std::map<std::string, AttentionRoute> routes{{"auto", AttentionRoute::kAuto},
+                                                     {"own", AttentionRoute::kOwn},
+                                                     {"flash", AttentionRoute::kFlash},
+                                                     {"cudnn", AttentionRoute::kCudnn}};
+  kernels::set_attention_route(routes.at(name));
+}
+
 void serve(const Options& options) {
   set_thread_budget(options.threads);
   at::set_num_threads(thread_budget());
@@ -189,9 +228,14 @@ void serve(const Options& options) {
                                                         : kernels::MatmulRoute::kBlas);
   std::optional<kernels::CachingMemory> memory;
   if (options.memory == "cached") memory.emplace();
-  const Size& size = kSizes.at(options.size);
-  Trainer trainer(size, options);
-  std::cout << Json{{"parameters", trainer.parameters()}, {"tokens_per_step", size.rows * size.row_tokens}}
+  const at::Device device = kernels::open_device(options.device);
+  set_attention(options.attention);
+  Size size = kSizes.at(options.size);
+  if (options.rows > 0) size.rows = options.rows;
+  Trainer trainer(size, options, device);
+  std::cout << Json{{"parameters", trainer.parameters()},
+                    {"tokens_per_step", size.rows * size.row_tokens},
+                    {"flops_per_step", trainer.flops()}}
             << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);

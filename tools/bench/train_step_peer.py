@@ -20,6 +20,7 @@ SIZES = {
     "tiny": (4, 128, 4, 512, 2049, 8, 256),
     "small": (6, 256, 8, 1024, 4097, 4, 512),
     "79m": (8, 768, 24, 3072, 33025, 2, 1024),
+    "364m": (12, 1536, 12, 6144, 33025, 1, 1024),
 }
 IGNORED = -100
 
@@ -70,15 +71,18 @@ class Trainer:
     def __init__(self, args):
         torch.manual_seed(0)
         *sizes, rows, row_tokens = SIZES[args.model]
+        rows = args.rows or rows
         self.mixed = args.dtype == "bf16"
-        self.model = Decoder(*sizes)
+        self.device = torch.device(args.device)
+        self.model = Decoder(*sizes).to(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
         self.ids = torch.randint(0, sizes[-1], (rows, row_tokens))
         self.targets = torch.randint(0, sizes[-1], (rows, row_tokens))
         self.targets[torch.rand(rows, row_tokens) > args.loss_share] = IGNORED
+        self.ids, self.targets = self.ids.to(self.device), self.targets.to(self.device)
 
     def step(self):
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             loss = self.model(self.ids, self.targets)
         loss.backward()
         self.optimizer.step()
@@ -108,6 +112,8 @@ def main():
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--loss-share", type=float, default=0.25, help="share of positions that carry loss")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--rows", type=int, default=0, help="rows at once; default: as in the table of sizes")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     trainer = Trainer(args)
