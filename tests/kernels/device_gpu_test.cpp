@@ -8,6 +8,8 @@
 #include "gato/kernels/layer_norm.h"
 #include "gato/kernels/linear.h"
 #include "gato/kernels/optimizer.h"
+#include "gato/kernels/patch_embedder.h"
+#include "gato/kernels/relative_attention.h"
 #include "support/gpu.h"
 #include "support/tensor_compare.h"
 
@@ -99,6 +101,62 @@ TEST_F(DeviceGpuTest, EveryRouteOfAttentionAgreesWithTheReference) {
           continue;  // may be absent; auto passes over it
         EXPECT_EQ(trial.problem, "") << route_name(trial.route) << ", " << tokens << " tokens, heads of " << head_dim;
       }
+    }
+  }
+}
+
+TEST_F(DeviceGpuTest, RelativePositionsFollowTheCpu) {
+  expect_same(
+      [&](at::Device where) {
+        const auto leaf = [&](at::IntArrayRef sizes, uint64_t seed) {
+          return random_normal(sizes, seed).to(where).requires_grad_(true);
+        };
+        const at::Tensor qkv = leaf({2, 150, 3, 3, 32}, 1), distances = leaf({150, 3, 32}, 2);
+        const RelativeBiases biases{parameter({3, 32}, 3, where), parameter({3, 32}, 4, where)};
+        const at::Tensor starts = random_sequence_starts(2, 150, 60, 5).to(where);
+        const at::Tensor y = relative_attention(qkv, starts, distances, biases);
+        torch::autograd::backward({(y * random_normal(y.sizes(), 6).to(where)).sum()});
+        return std::vector<at::Tensor>{y.detach(), qkv.grad(), distances.grad(), biases.content.gradient,
+                                       biases.position.gradient};
+      },
+      device(), tolerance_of(at::kFloat).times(50));  // gradients of distances and biases are sums
+}
+
+/// Where LibTorch's GroupNorm and cuDNN's convolutions disagree about the order of features, it shows here.
+TEST_F(DeviceGpuTest, PatchesFollowTheCpuAndGiveTheSameBitsAgain) {
+  for (const auto& [channels, groups] : {std::pair<int64_t, int64_t>{24, 24}, {32, 8}}) {
+    for (const int64_t stride : {1, 2}) {
+      const kernels::Run run = [&, channels = channels, groups = groups](at::Device where) {
+        const auto of = [&](at::IntArrayRef sizes, uint64_t seed) { return parameter(sizes, seed, where); };
+        const auto gain = [&](uint64_t seed) {
+          const Parameter small = of({channels}, seed);
+          return Parameter{small.value + 1, small.gradient};
+        };
+        const PatchEmbedderParameters p{of({channels, 3, 3, 3}, 1),
+                                        of({channels}, 2),
+                                        gain(3),
+                                        of({channels}, 4),
+                                        of({channels, channels, 3, 3}, 5),
+                                        of({channels}, 6),
+                                        gain(7),
+                                        of({channels}, 8),
+                                        of({channels, channels, 3, 3}, 9),
+                                        of({channels}, 10),
+                                        of({64, channels * 16}, 11),
+                                        of({64}, 12)};
+        const at::Tensor patches = random_integers({37, 16, 16, 3}, 0, 256, 13).to(at::kByte).to(where);
+        const at::Tensor y = embed_patches(patches, p, groups, stride);
+        torch::autograd::backward({(y * random_normal(y.sizes(), 14).to(where)).sum()});
+        std::vector<at::Tensor> results{y.detach()};
+        for (const Parameter* x : {&p.stem, &p.stem_bias, &p.gain_1, &p.offset_1, &p.convolution_1, &p.bias_1,
+                                   &p.gain_2, &p.offset_2, &p.convolution_2, &p.bias_2, &p.output, &p.output_bias}) {
+          results.push_back(x->gradient);
+        }
+        return results;
+      };
+      expect_same(run, device(), tolerance_of(at::kBFloat16).times(5));  // products round to TF32
+      const std::vector<at::Tensor> once = run(device()), again = run(device());
+      for (size_t i = 0; i < once.size(); ++i) EXPECT_TRUE(at::equal(once[i], again[i])) << "result " << i;
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "gato/core/error.h"
 #include "support/temp_folder.h"
 
 namespace gato::train {
@@ -27,6 +28,49 @@ TEST(AttentionRecordTest, IsReadBack) {
     write_file_atomic(path, damaged);
     EXPECT_FALSE(read_attention_record(path)) << damaged;
   }
+}
+
+TEST(AttentionRecordTest, AnUnprovenKernelOrAnotherGpuIsMeasuredAnew) {
+  const gato::test::TempFolder folder;
+  const Path path = folder / kAttentionFile;
+  EXPECT_FALSE(recorded_route(path, "X", true));
+  write_file_atomic(path, to_json({"X", AttentionRoute::kOwn, true, {}}));
+  EXPECT_EQ(recorded_route(path, "X", true), AttentionRoute::kOwn);
+  EXPECT_FALSE(recorded_route(path, "X", false));  // as after a change of the kernels
+  EXPECT_FALSE(recorded_route(path, "Y", true));
+  write_file_atomic(path, to_json({"X", AttentionRoute::kFlash, false, {}}));
+  EXPECT_EQ(recorded_route(path, "X", false), AttentionRoute::kFlash);
+}
+
+TEST(AttentionRecordTest, RoutesThatCannotBeAreRefused) {
+  const at::Device gpu(at::kCUDA, 0);
+  TrainingConfig config;
+  config.model.head_dim = 48;
+  const auto problem = [&](AttentionRoute route, at::Device device) -> std::string {
+    config.kernels.attention = route;
+    try {
+      check_attention_setting(config, device);
+      return "";
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+  };
+  const auto has = [](const std::string& text, const char* part) { return text.find(part) != std::string::npos; };
+  EXPECT_PRED2(has, problem(AttentionRoute::kFlash, at::kCPU), "train.device");
+  EXPECT_PRED2(has, problem(AttentionRoute::kCudnn, gpu), "model.precision: bf16");
+  EXPECT_PRED2(has, problem(AttentionRoute::kOwn, gpu), "model.head_dim 32, 64 or 128, not 48");
+  for (const AttentionRoute route : {AttentionRoute::kAuto, AttentionRoute::kReference}) {
+    EXPECT_EQ(problem(route, at::kCPU), "");
+    EXPECT_EQ(problem(route, gpu), "");
+  }
+  EXPECT_EQ(problem(AttentionRoute::kOwn, at::kCPU), "");
+  config.model.precision = model::Precision::kBf16;
+  EXPECT_EQ(problem(AttentionRoute::kFlash, gpu), "");
+  config.model.head_dim = 64;
+  EXPECT_EQ(problem(AttentionRoute::kOwn, gpu), "");
+  config.model.position = model::PositionEncoding::kRelative;
+  EXPECT_PRED2(has, problem(AttentionRoute::kFlash, gpu), "model.position");
+  EXPECT_EQ(problem(AttentionRoute::kOwn, gpu), "");
 }
 
 TEST(AttentionRecordTest, TheFastestThatWorksIsChosen) {

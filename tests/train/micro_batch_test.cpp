@@ -104,6 +104,12 @@ TEST(OutOfMemoryTest, SaysWhatToChange) {
   EXPECT_NE(deep.find("smaller model"), std::string::npos) << deep;
   EXPECT_EQ(deep.find("train.micro_batch_rows"), std::string::npos) << deep;
   EXPECT_EQ(deep.find("train.recompute"), std::string::npos) << deep;
+  config.train.recompute = false;
+  const std::string before_any_row = explain_out_of_memory(config, shape, {}, "cause");
+  EXPECT_NE(before_any_row.find("smaller model"), std::string::npos) << before_any_row;
+  for (const char* part : {"rows at once", "train.recompute", "data.row_tokens"}) {
+    EXPECT_EQ(before_any_row.find(part), std::string::npos) << before_any_row;
+  }
 }
 
 TEST(OutOfMemoryTest, IsToldFromOtherErrors) {

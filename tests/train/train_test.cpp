@@ -246,6 +246,25 @@ TEST_F(TrainTest, ReplayGivesTheSameBitsAndNoticesOthers) {
   EXPECT_THROW(static_cast<void>(replay((folder_ / "none").string(), 1)), ConfigError);
 }
 
+TEST_F(TrainTest, ReplayTakesTheRunsRouteOfAttention) {
+  TrainingConfig config = small_config(folder_ / "run");
+  config.train.steps = 4;
+  config.kernels.attention = kernels::AttentionRoute::kReference;
+  train(config, {"test"});
+  kernels::set_attention_route(kernels::AttentionRoute::kOwn);  // as in another process
+  const Replay again = replay(config.run.dir, 4);
+  EXPECT_TRUE(again.same_numbers) << again.report;
+  EXPECT_TRUE(again.same_parameters) << again.report;
+  kernels::set_attention_route(kernels::AttentionRoute::kAuto);
+}
+
+TEST_F(TrainTest, ARouteOfAttentionThatCannotBeIsRefusedBeforeAnythingIsWritten) {
+  TrainingConfig config = small_config(folder_ / "run");
+  config.kernels.attention = kernels::AttentionRoute::kFlash;
+  EXPECT_THROW(train(config, {"test"}), ConfigError);
+  EXPECT_FALSE(std::filesystem::exists(config.run.dir));
+}
+
 TEST_F(TrainTest, MetricsTellSharesLossesAndOutliersByTask) {
   TrainingConfig config = small_config(folder_ / "run");
   train(config, {"test"});
