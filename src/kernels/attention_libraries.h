@@ -4,9 +4,6 @@
 
 namespace gato::kernels {
 
-/// The route that `qkv` takes: never kAuto.
-[[nodiscard]] AttentionRoute route_of(const at::Tensor& qkv);
-
 /// Whether attention of `qkv` [B, T, 3, H, D] over a device's cache goes by our kernels, where they take it: asked for
 /// (kOwn), or proven (kAuto).
 [[nodiscard]] bool cache_by_own_kernels(const at::Tensor& qkv);

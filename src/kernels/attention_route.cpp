@@ -147,6 +147,8 @@ bool cache_by_own_kernels(const at::Tensor& qkv) {
   return wanted && own_takes(qkv);
 }
 
+bool can_be_captured(AttentionRoute route) { return route != AttentionRoute::kCudnn; }
+
 std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv, const at::Tensor& sequence_start,
                                                  const RotaryTable& rotary) {
   std::vector<AttentionRoute> candidates{AttentionRoute::kOwn};

@@ -59,7 +59,8 @@ at::Tensor branch_factors(const ForwardOptions& options, const ModelConfig& conf
       *factor++ = rng.uniform() < probability ? 0.0f : static_cast<float>(1 / (1 - probability));
     }
   }
-  return factors.to(device);
+  if (device.is_cpu()) return factors;
+  return factors.pin_memory().to(device, at::kFloat, /*non_blocking=*/true);  // else the CPU waits for the GPU
 }
 
 /// Dropout of a residual branch's output: appendix E of the paper names the rate alone (gato_spec 5.3), not the places.
@@ -208,24 +209,33 @@ at::Tensor Model::run_blocks(at::Tensor x, const BlockHooks& hooks) const {
       .second;
 }
 
-at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options) const {
+at::Tensor Model::embed(const ModelInput& input) const {
   GATO_CHECK(input.ids.defined() && input.ids.dim() == 2, "ids must be [rows, tokens]");
-  const int64_t rows = input.ids.size(0);
-  const int64_t tokens = input.ids.size(1);
+  return embed(
+      {flat_indices(input.ids, "ids", input.ids), flat_indices(input.local_positions, "local_positions", input.ids),
+       input.patch_index, input.patch_rows, input.patch_columns},
+      input.patches);
+}
+
+BlockInput Model::block_input(const ModelInput& input, const ForwardOptions& options) const {
+  GATO_CHECK(input.ids.defined() && input.ids.dim() == 2, "ids must be [rows, tokens]");
   flat_indices(input.sequence_starts, "sequence_starts", input.ids);
-  const kernels::EmbeddingInput embedding{flat_indices(input.ids, "ids", input.ids),
-                                          flat_indices(input.local_positions, "local_positions", input.ids),
-                                          input.patch_index, input.patch_rows, input.patch_columns};
-  const kernels::RotaryTable table = rotary(tokens);
+  return {input.sequence_starts, input.bounds, branch_factors(options, config_, input.ids.size(0), input.ids.device()),
+          rotary(input.ids.size(1))};
+}
+
+at::Tensor Model::transform(const at::Tensor& x, const BlockInput& input, const ForwardOptions& options) const {
+  const int64_t rows = input.sequence_starts.size(0);
+  const int64_t tokens = input.sequence_starts.size(1);
   BlockHooks hooks;  // with copies, since recomputation calls them after this function has returned
   hooks.recompute = options.recompute;
-  hooks.attend = [this, rows, tokens, table, starts = input.sequence_starts, bounds = input.bounds](
-                     int64_t layer, const at::Tensor& qkv) {
+  hooks.attend = [this, rows, tokens, input](int64_t layer, const at::Tensor& qkv) {
     const at::Tensor split = qkv.view({rows, tokens, 3, config_.heads, config_.head_dim});
     const at::Tensor mixed =
-        relative() ? kernels::relative_attention(split.to(at::kFloat), starts, distance_keys(layer, tokens), biases_)
+        relative() ? kernels::relative_attention(split.to(at::kFloat), input.sequence_starts,
+                                                 distance_keys(layer, tokens), biases_)
                          .to(qkv.scalar_type())
-                   : kernels::document_attention(split, starts, table, bounds);
+                   : kernels::document_attention(split, input.sequence_starts, input.rotary, input.bounds);
     return mixed.view({rows * tokens, config_.heads * config_.head_dim});
   };
   if (options.training && config_.dropout > 0) {
@@ -233,16 +243,25 @@ at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options
       return drop_branch(options, config_.dropout, layer, branch, tokens, delta.to(at::kFloat)).to(delta.scalar_type());
     };
   }
-  hooks.scale = [factors = branch_factors(options, config_, rows, input.ids.device())](int64_t layer, int64_t branch) {
+  hooks.scale = [factors = input.branch_factors](int64_t layer, int64_t branch) {
     return factors.defined() ? factors.select(0, 2 * layer + branch) : at::Tensor();
   };
-  return run_blocks(embed(embedding, input.patches), hooks);
+  return run_blocks(x, hooks);
+}
+
+at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options) const {
+  const BlockInput blocks = block_input(input, options);
+  return transform(embed(input), blocks, options);
 }
 
 LossResult Model::loss(const ModelInput& input, const LossInput& where, const ForwardOptions& options,
                        double soft_sigma) const {
   const at::Tensor hidden = forward(input, options);
   if (options.hidden != nullptr) *options.hidden = hidden;
+  return head_loss(hidden, where, soft_sigma);
+}
+
+LossResult Model::head_loss(const at::Tensor& hidden, const LossInput& where, double soft_sigma) const {
   return kernels::head_cross_entropy(hidden, head_, where.positions, where.targets, where.weights,
                                      {shape_.first_bin, shape_.num_bins, soft_sigma});
 }

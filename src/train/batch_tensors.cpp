@@ -49,7 +49,44 @@ kernels::SequenceBounds bounds_of(const data::Batch& batch, int64_t first_token,
   return bounds;
 }
 
+int64_t round_up(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
+
+/// Adds `extra` places that carry no loss yet.
+void pad_loss(BatchTensors& tensors, int64_t extra) {
+  const model::LossInput from = tensors.loss;
+  const std::vector<int32_t> sources = std::move(tensors.loss_sources);
+  const int64_t count = from.positions.numel();
+  const auto total = static_cast<size_t>(count + extra);
+  std::vector<int64_t> positions, targets;
+  std::vector<float> weights;
+  tensors.loss_sources.clear();
+  for (int64_t place = 0, next = 0; positions.size() < total; ++place) {
+    const bool used = next < count && from.positions.const_data_ptr<int64_t>()[next] == place;
+    if (!used && extra == 0) continue;
+    positions.push_back(place);
+    targets.push_back(used ? from.targets.const_data_ptr<int64_t>()[next] : 0);
+    weights.push_back(used ? from.weights.const_data_ptr<float>()[next] : 0.0f);
+    tensors.loss_sources.push_back(used ? sources[static_cast<size_t>(next)] : -1);
+    used ? ++next : --extra;
+  }
+  tensors.loss = {copy_of(positions, at::kLong), copy_of(targets, at::kLong), copy_of(weights, at::kFloat)};
+}
+
+void pad_bounds(kernels::SequenceBounds& bounds, int64_t row_tokens) {
+  const int64_t count = bounds.boundaries.numel(), extra = round_up(count, kBoundaryStep) - count;
+  bounds.boundaries = at::cat({bounds.boundaries, bounds.boundaries.slice(0, count - 1).expand({extra})});
+  bounds.longest = row_tokens;
+}
+
 }  // namespace
+
+BatchTensors pad_sizes(BatchTensors tensors) {
+  const int64_t count = tensors.loss.positions.numel();
+  if (count == 0) return tensors;
+  pad_loss(tensors, std::min(round_up(count, kLossStep), tensors.input.ids.numel()) - count);
+  if (tensors.input.bounds.defined()) pad_bounds(tensors.input.bounds, tensors.input.ids.size(1));
+  return tensors;
+}
 
 BatchTensors to_device(BatchTensors tensors, at::Device device) {
   if (!device.is_cpu()) {

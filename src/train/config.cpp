@@ -71,6 +71,30 @@ void validate_config(const LoopConfig& config, ConfigProblems& problems) {
   }
 }
 
+std::string why_no_cuda_graph(const TrainingConfig& config) {
+  if (!config.train.cuda_graph) return "";
+  if (config.train.device == "cpu") return "is for a GPU, but train.device is cpu";
+  if (config.model.dropout > 0) {
+    return cat("does not go with model.dropout ", config.model.dropout, ": a graph would drop the same in every step");
+  }
+  if (config.model.position == model::PositionEncoding::kRelative) {
+    return "does not go with model.position relative, which is computed by plain operations; use rotary or none";
+  }
+  if (!kernels::can_be_captured(config.kernels.attention)) {
+    return cat("does not go with kernels.attention ", kernels::route_name(config.kernels.attention),
+               ", which cannot be captured; use auto, own or flash");
+  }
+  return "";
+}
+
+void validate_config(const TrainingConfig& config, ConfigProblems& problems) {
+  const std::string problem = why_no_cuda_graph(config);
+  if (problem.empty()) return;
+  problems.push("train");
+  problems.add("cuda_graph", problem);
+  problems.pop();
+}
+
 double learning_rate(const OptimizerConfig& config, int64_t step, int64_t steps) {
   constexpr double kStart = 1e-7;  // gato_spec 5.1
   if (step <= config.warmup_steps) {

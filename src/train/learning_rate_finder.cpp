@@ -68,7 +68,7 @@ LearningRateFindings find_learning_rate(const TrainingConfig& original, const Le
                      model::Model::Purpose::kTraining, device);
   OptimizerState optimizer{at::zeros_like(model.store().values()), at::zeros_like(model.store().values())};
   Stepper stepper(config, model, optimizer);
-  const InputPreparer inputs(device, config.train.micro_batch_rows.of(config.train.batch_rows));
+  const InputPreparer inputs(device, config);
   const data::RowBuilder builder(data.plan, true);
   LabelMeter meter(*data.plan);
   TrainingState state;

@@ -21,6 +21,7 @@ LabelMeter::LabelMeter(const data::RowPlan& plan) {
 void LabelMeter::add(const at::Tensor& nll, const std::vector<int32_t>& sources) {
   const float* values = nll.const_data_ptr<float>();
   for (size_t i = 0; i < sources.size(); ++i) {
+    if (sources[i] < 0) continue;
     Sums& sums = sums_[static_cast<size_t>(sources[i])];
     sums.nll += static_cast<double>(values[i]);
     ++sums.count;
@@ -46,7 +47,9 @@ at::Tensor gradient_squares(const at::Tensor& gradient, const at::Tensor& positi
 
 void LabelMeter::add_gradients(const at::Tensor& squares, const std::vector<int32_t>& sources) {
   const auto* square = squares.const_data_ptr<double>();
-  for (size_t i = 0; i < sources.size(); ++i) sums_[static_cast<size_t>(sources[i])].gradient += square[i];
+  for (size_t i = 0; i < sources.size(); ++i) {
+    if (sources[i] >= 0) sums_[static_cast<size_t>(sources[i])].gradient += square[i];
+  }
 }
 
 void LabelMeter::clear() { sums_.assign(domains_.size(), {}); }

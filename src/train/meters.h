@@ -17,7 +17,7 @@ namespace gato::train {
 class LabelMeter {
  public:
   explicit LabelMeter(const data::RowPlan& plan);
-  /// `nll`: fp32 [P]; `sources`: source of every position.
+  /// `nll`: fp32 [P]; `sources`: source of every position, negative where it is none (BatchTensors).
   void add(const at::Tensor& nll, const std::vector<int32_t>& sources);
   /// `squares`: double [P], squared lengths of the loss's gradient with respect to the hidden state of every position.
   void add_gradients(const at::Tensor& squares, const std::vector<int32_t>& sources);

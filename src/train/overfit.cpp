@@ -92,7 +92,7 @@ OverfitOutcome overfit_one_batch(const TrainingConfig& original, const OverfitOp
   const data::OpenedData data = open_data(config);
   set_thread_budget(static_cast<int>(config.train.threads));
   at::set_num_threads(thread_budget());
-  const InputPreparer inputs(device, config.train.micro_batch_rows.of(config.train.batch_rows));
+  const InputPreparer inputs(device, config);
   const StepInput input = inputs.prepare(data::RowBuilder(data.plan, true).build(0, config.train.batch_rows));
   const data::Batch& batch = input.batch;
   if (batch.loss_weight_sum <= 0) throw DataError("the first batch of the run has no label to learn from");

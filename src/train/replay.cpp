@@ -96,7 +96,7 @@ class Replayer {
     replay.from_step = state_.step;
     const data::RowBuilder builder(data_.plan, true, known_damage());
     Stepper stepper(config_, *model_, optimizer_);
-    const InputPreparer inputs(model_->store().device(), config_.train.micro_batch_rows.of(config_.train.batch_rows));
+    const InputPreparer inputs(model_->store().device(), config_);
     std::string lines;
     while (state_.step < step) {
       throw_if_stopped("replay");

@@ -150,13 +150,18 @@ void Session::choose_attention() {
   record.own_is_proven = kernels::kernels_are_proven(device_);
   const Path path = folder_.root() / kAttentionFile;
   const auto before = began_.checkpoint ? recorded_route(path, record.device, record.own_is_proven) : std::nullopt;
-  if (before) {
+  if (before && !(config_.train.cuda_graph && !kernels::can_be_captured(*before))) {
     kernels::set_attention_route(*before);
     log::info("train", "attention goes by ", kernels::route_name(*before), " as ", path.string(), " says");
     return;
   }
   record.trials =
       try_attention(config_, data::RowBuilder(data_.plan, true, quarantine_).build(state_.next_row, 1), device_);
+  for (kernels::AttentionTrial& trial : record.trials) {
+    if (config_.train.cuda_graph && trial.problem.empty() && !kernels::can_be_captured(trial.route)) {
+      trial.problem = "cannot be part of a CUDA graph (train.cuda_graph)";
+    }
+  }
   record.route = kernels::choose_attention_route(record.trials, record.own_is_proven);
   kernels::set_attention_route(record.route);
   write_file_atomic(path, to_json(record));
@@ -213,7 +218,7 @@ TrainingOutcome Session::run() {
   seconds_before_ = state_.seconds;
   tokens_before_ = state_.tokens;
   first_step_ = state_.step;
-  inputs_ = std::make_unique<InputPreparer>(device_, config_.train.micro_batch_rows.of(config_.train.batch_rows));
+  inputs_ = std::make_unique<InputPreparer>(device_, config_);
   loader_ = std::make_unique<data::Loader>(
       std::make_shared<const data::RowBuilder>(data_.plan, true, quarantine_), state_.next_row,
       config_.train.batch_rows, 0, 1, static_cast<int>(config_.data.loader_threads), config_.data.prefetch_batches);

@@ -13,10 +13,9 @@
 
 namespace gato::train {
 
-/// Squared lengths of the gradients of the hidden states at the loss positions, on the CPU.
-at::Tensor Stepper::squared_lengths(const at::Tensor& gradient, const at::Tensor& positions) {
-  if (gradient.is_cpu()) return gradient_squares(gradient.to(at::kFloat).contiguous(), positions);
-  return gradient.index_select(0, positions).to(at::kFloat).square().sum(1, false, at::kDouble);
+Stepper::Stepper(const TrainingConfig& config, model::Model& model, OptimizerState& optimizer)
+    : config_(config), model_(model), optimizer_(optimizer) {
+  if (config.train.cuda_graph) captured_ = std::make_unique<CapturedStep>(config, model);
 }
 
 StepResult Stepper::run(const StepInput& input, TrainingState& state, LabelMeter& meter) {
@@ -26,21 +25,16 @@ StepResult Stepper::run(const StepInput& input, TrainingState& state, LabelMeter
   std::vector<Measured> measured;
   for (const auto& [first_row, tensors] : input.micro) {
     if (tensors.loss_sources.empty()) continue;
-    at::Tensor hidden;
     model::ForwardOptions options;
     options.training = true;
     options.seed = static_cast<uint64_t>(config_.train.seed);
     options.step = state.step;
     options.first_row = first_row;
     options.recompute = config_.train.recompute;
-    options.hidden = &hidden;
-    const model::LossResult result = model_.loss(tensors.input, tensors.loss, options, config_.train.soft_target_bins);
-    hidden.retain_grad();
-    model_.backward(result.loss);
+    const MicroResult result = captured_ ? captured_->run(tensors, options)
+                                         : micro_step(model_, tensors, options, config_.train.soft_target_bins);
     weight_sum += tensors.weight_sum;
-    const profile::Scope scope("meters");
-    measured.push_back({result.loss.detach(), result.nll, squared_lengths(hidden.grad(), tensors.loss.positions),
-                        &tensors.loss_sources});
+    measured.push_back({result, &tensors.loss_sources});
   }
   state.step += 1;
   state.next_row += config_.train.batch_rows;
@@ -64,10 +58,10 @@ StepResult Stepper::run(const StepInput& input, TrainingState& state, LabelMeter
 double Stepper::read(const std::vector<Measured>& measured, LabelMeter& meter) {
   const profile::Scope scope("meters");
   double summed_loss = 0;
-  for (const Measured& m : measured) {
-    summed_loss += m.loss.item<double>();
-    meter.add(m.nll.cpu(), *m.sources);
-    meter.add_gradients(m.gradient_squares.cpu(), *m.sources);
+  for (const auto& [result, sources] : measured) {
+    summed_loss += result.loss.item<double>();
+    meter.add(result.nll.cpu(), *sources);
+    meter.add_gradients(result.gradient_squares.cpu(), *sources);
   }
   return summed_loss;
 }

@@ -1,6 +1,8 @@
 #pragma once
+#include <memory>
 #include <string>
 
+#include "captured_step.h"
 #include "checkpointing.h"
 #include "meters.h"
 #include "step_input.h"
@@ -18,25 +20,25 @@ struct StepResult {
 /// same parameters, batch and state give the same bits with the same number of threads.
 class Stepper {
  public:
-  Stepper(const TrainingConfig& config, model::Model& model, OptimizerState& optimizer)
-      : config_(config), model_(model), optimizer_(optimizer) {}
+  /// Throws ConfigError where train.cuda_graph is on and cannot be had.
+  Stepper(const TrainingConfig& config, model::Model& model, OptimizerState& optimizer);
 
   /// Advances `state` by one step, whether or not it is refused, and tells `meter` of every label.
   StepResult run(const StepInput& input, TrainingState& state, LabelMeter& meter);
 
  private:
-  /// What a micro-batch leaves for the meters, on the model's device.
+  /// What is read of a micro-batch once the whole step is on its way.
   struct Measured {
-    at::Tensor loss, nll, gradient_squares;
+    MicroResult result;
     const std::vector<int32_t>* sources;
   };
-  [[nodiscard]] static at::Tensor squared_lengths(const at::Tensor& gradient, const at::Tensor& positions);
   [[nodiscard]] static double read(const std::vector<Measured>& measured, LabelMeter& meter);
   void update(double norm, double weight_sum, TrainingState& state);
 
   const TrainingConfig& config_;
   model::Model& model_;
   OptimizerState& optimizer_;
+  std::unique_ptr<CapturedStep> captured_;  // with train.cuda_graph
 };
 
 }  // namespace gato::train

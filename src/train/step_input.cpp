@@ -10,7 +10,10 @@
 
 namespace gato::train {
 
-InputPreparer::InputPreparer(at::Device device, int64_t micro_rows) : device_(device), micro_rows_(micro_rows) {
+InputPreparer::InputPreparer(at::Device device, const TrainingConfig& config)
+    : device_(device),
+      micro_rows_(config.train.micro_batch_rows.of(config.train.batch_rows)),
+      padded_(config.train.cuda_graph) {
   if (!device.is_cpu()) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
 }
 
@@ -19,8 +22,8 @@ StepInput InputPreparer::prepare(data::Batch batch) const {
   StepInput input;
   input.batch = std::move(batch);
   for (int64_t first = 0; first < input.batch.rows; first += micro_rows_) {
-    input.micro.push_back({input.batch.first_row + first,
-                           batch_tensors(input.batch, first, std::min(micro_rows_, input.batch.rows - first))});
+    BatchTensors tensors = batch_tensors(input.batch, first, std::min(micro_rows_, input.batch.rows - first));
+    input.micro.push_back({input.batch.first_row + first, padded_ ? pad_sizes(std::move(tensors)) : tensors});
   }
   if (stream_) copy_ahead(input);
   return input;

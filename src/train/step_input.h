@@ -7,6 +7,7 @@
 
 #include "gato/data/batch.h"
 #include "gato/train/batch_tensors.h"
+#include "gato/train/config.h"
 
 namespace gato::train {
 
@@ -26,8 +27,8 @@ struct StepInput {
 /// step are made while this one is computed.
 class InputPreparer {
  public:
-  /// `micro_rows`: rows per forward pass.
-  InputPreparer(at::Device device, int64_t micro_rows);
+  /// Micro-batches as config.train says; for steps in CUDA graphs of padded sizes (pad_sizes).
+  InputPreparer(at::Device device, const TrainingConfig& config);
   [[nodiscard]] StepInput prepare(data::Batch batch) const;
   /// Makes what is put on the current stream from now on wait for the input's copies.
   void wait_for(const StepInput& input) const;
@@ -37,6 +38,7 @@ class InputPreparer {
 
   at::Device device_;
   int64_t micro_rows_;
+  bool padded_;
   std::optional<c10::Stream> stream_;
 };
 

@@ -37,6 +37,13 @@ void set_attention_route(AttentionRoute route);
 /// our kernels where they are proven on this kind of GPU (kernels_are_proven), or the reference where neither takes it.
 [[nodiscard]] AttentionRoute default_attention_route(const at::Tensor& qkv);
 
+/// The route that `qkv` takes: never kAuto.
+[[nodiscard]] AttentionRoute route_of(const at::Tensor& qkv);
+
+/// Whether attention by `route` can be part of a CUDA graph (gato/kernels/capture.h): not cuDNN's, which plans anew for
+/// the lengths that it meets. kAuto: true, as one that can be is always among the candidates.
+[[nodiscard]] bool can_be_captured(AttentionRoute route);
+
 /// One candidate's result.
 struct AttentionTrial {
   AttentionRoute route = AttentionRoute::kAuto;

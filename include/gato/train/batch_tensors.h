@@ -9,7 +9,7 @@ namespace gato::train {
 struct BatchTensors {
   model::ModelInput input;
   model::LossInput loss;
-  std::vector<int32_t> loss_sources;  ///< Source of every loss position.
+  std::vector<int32_t> loss_sources;  ///< Source of every loss position; -1: none, see pad_sizes().
   double weight_sum = 0;              ///< Of the loss positions.
 };
 
@@ -28,5 +28,12 @@ void for_each_tensor(Tensors& tensors, const Use& use) {
 
 /// Rows [first, first + count) of `batch`, counted inside the batch.
 [[nodiscard]] BatchTensors batch_tensors(const data::Batch& batch, int64_t first, int64_t count);
+
+/// The same loss and gradients in tensors of few different sizes, as CUDA graphs want them. The loss positions become a
+/// multiple of kLossStep (all places, where there are no more): the first unused places join them in order, with weight
+/// 0 and source -1. The boundaries of sequences become a multiple of kBoundaryStep: the last one again, which is an
+/// empty sequence, and the longest counts as a whole row. For tensors on the CPU; none without a loss position changes.
+constexpr int64_t kLossStep = 256, kBoundaryStep = 64;
+[[nodiscard]] BatchTensors pad_sizes(BatchTensors tensors);
 
 }  // namespace gato::train

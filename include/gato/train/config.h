@@ -47,6 +47,7 @@ struct LoopConfig {
   int64_t batch_rows = 512;              ///< Rows per step, over all processes.
   MicroBatchRows micro_batch_rows = {};  ///< Rows per forward pass. Gradients are accumulated.
   bool recompute = false;       ///< Backward computes the blocks again: the same numbers, less memory, a third slower.
+  bool cuda_graph = false;      ///< Whether a GPU gets a micro-batch's work as one CUDA graph: docs/programs.md.
   std::string device = "auto";  ///< auto (a GPU where there is one), cpu, cuda or cuda:N.
   int64_t seed = 0;             ///< Of parameters, data order and stochastic depth.
   double soft_target_bins = 0;  ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
@@ -61,28 +62,31 @@ struct LoopConfig {
   int64_t demonstration_steps = 64;  ///< Steps of demonstrations per task kept in checkpoints.
   int64_t heldout_tokens = 20000;    ///< Tokens of held-out documents per text task kept in checkpoints.
 };
-GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
-            GATO_FIELD(batch_rows, "Rows per update, over all processes."),
-            GATO_FIELD(micro_batch_rows,
-                       "Rows per forward pass; 0: all rows of the process; auto: as many as memory allows, measured "
-                       "when a run begins."),
-            GATO_FIELD(recompute,
-                       "Whether backward computes the blocks again instead of keeping what is inside them: the same "
-                       "numbers with much less memory, a third slower."),
-            GATO_FIELD(device, "auto (a GPU where there is one), cpu, cuda or cuda:N."),
-            GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),
-            GATO_FIELD(soft_target_bins,
-                       "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),
-            GATO_FIELD(log_every, "Steps between lines on the console and points in metrics.jsonl."),
-            GATO_FIELD(validate_every, "Steps between validations; 0: only at the end."),
-            GATO_FIELD(validation_rows, "Rows per validation."),
-            GATO_FIELD(checkpoint_every, "Steps between checkpoints."),
-            GATO_FIELD(keep_checkpoints, "Newest checkpoints kept; at least 2."),
-            GATO_FIELD(keep_every, "Also keep every checkpoint whose step is divisible by this; 0: none."),
-            GATO_FIELD(max_minutes, "Save and stop with exit code 75 after this time; 0: no limit."),
-            GATO_FIELD(threads, "Threads; 0: GATO_NUM_THREADS or all processors."),
-            GATO_FIELD(demonstration_steps, "Steps of demonstrations per task kept in checkpoints."),
-            GATO_FIELD(heldout_tokens, "Tokens of held-out documents per text task kept in checkpoints."))
+GATO_CONFIG(
+    LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
+    GATO_FIELD(batch_rows, "Rows per update, over all processes."),
+    GATO_FIELD(micro_batch_rows,
+               "Rows per forward pass; 0: all rows of the process; auto: as many as memory allows, measured "
+               "when a run begins."),
+    GATO_FIELD(recompute,
+               "Whether backward computes the blocks again instead of keeping what is inside them: the same "
+               "numbers with much less memory, a third slower."),
+    GATO_FIELD(cuda_graph,
+               "Whether blocks, head and loss of a micro-batch are put on a GPU as one CUDA graph, forward and "
+               "backward: less work for the CPU, the same numbers but for rounding. GPU only; not with dropout, "
+               "relative positions or cuDNN's attention."),
+    GATO_FIELD(device, "auto (a GPU where there is one), cpu, cuda or cuda:N."),
+    GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),
+    GATO_FIELD(soft_target_bins, "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),
+    GATO_FIELD(log_every, "Steps between lines on the console and points in metrics.jsonl."),
+    GATO_FIELD(validate_every, "Steps between validations; 0: only at the end."),
+    GATO_FIELD(validation_rows, "Rows per validation."), GATO_FIELD(checkpoint_every, "Steps between checkpoints."),
+    GATO_FIELD(keep_checkpoints, "Newest checkpoints kept; at least 2."),
+    GATO_FIELD(keep_every, "Also keep every checkpoint whose step is divisible by this; 0: none."),
+    GATO_FIELD(max_minutes, "Save and stop with exit code 75 after this time; 0: no limit."),
+    GATO_FIELD(threads, "Threads; 0: GATO_NUM_THREADS or all processors."),
+    GATO_FIELD(demonstration_steps, "Steps of demonstrations per task kept in checkpoints."),
+    GATO_FIELD(heldout_tokens, "Tokens of held-out documents per text task kept in checkpoints."))
 void validate_config(const LoopConfig& config, ConfigProblems& problems);
 
 struct RunConfig {
@@ -103,6 +107,10 @@ struct TrainingConfig {
 GATO_CONFIG(TrainingConfig, GATO_FIELD(run, "The run folder."), GATO_FIELD(kernels, "Choices among equal kernels."),
             GATO_FIELD(tokenizer, "Tokens."), GATO_FIELD(data, "Training rows."), GATO_FIELD(model, "The transformer."),
             GATO_FIELD(optimizer, "AdamW."), GATO_FIELD(train, "The training loop."))
+void validate_config(const TrainingConfig& config, ConfigProblems& problems);
+
+/// Why `train.cuda_graph` does not go with the other settings, naming the one in the way; "" when it does or is off.
+[[nodiscard]] std::string why_no_cuda_graph(const TrainingConfig& config);
 
 /// Learning rate of update `step` (from 1): linear from 1e-7 over the warm-up, then cosine to final_share at the last
 /// step.
