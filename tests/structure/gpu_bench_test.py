@@ -124,8 +124,11 @@ class Program(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             self.fake_build(folder, """echo '{"problem": "no CUDA device was found"}'""")
             result = self.run_tool("--build", folder)
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertEqual(result.stdout, "no GPU: no CUDA device was found. Nothing was measured.\n")
+        if tool.has_driver():
+            self.assertEqual((result.returncode, result.stderr), (1, "gpu: no CUDA device was found\n"))
+        else:
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertEqual(result.stdout, "no GPU: no CUDA device was found\nNothing was measured.\n")
 
     def test_without_a_build_it_says_what_to_do(self):
         with tempfile.TemporaryDirectory() as folder:

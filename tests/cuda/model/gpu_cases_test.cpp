@@ -2,6 +2,7 @@
 // calls are right is known before anybody runs them on a GPU.
 #include "gpu_cases.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "cuda/model/emulated_ops.h"
