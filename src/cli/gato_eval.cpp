@@ -68,6 +68,10 @@ int program(int argc, char** argv) {
                        "quarter); default: as trained, model.precision. Another type than that is an evaluation of its "
                        "own, SUITE-TYPE")
             ->check(CLI::IsMember({"fp32", "bf16", "int8"}));
+        app.add_option("--device", options.device,
+                       "Where the model acts: auto (a GPU where there is one), cpu, cuda or cuda:N; a GPU takes fp32 "
+                       "and bf16 weights")
+            ->capture_default_str();
         app.add_option("--task", options.tasks, "Only tasks that match this pattern; may be given several times")
             ->allow_extra_args(false);
         app.add_option("--record", options.record_episodes, "Episodes per task whose pictures are kept")

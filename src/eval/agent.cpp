@@ -56,7 +56,7 @@ const data::MixturePhase* trained_phase(const data::DataConfig& data, int64_t ro
 
 }  // namespace
 
-Agent::Agent(const Path& path, std::optional<kernels::WeightType> weights) : path_(path) {
+Agent::Agent(const Path& path, std::optional<kernels::WeightType> weights, at::Device device) : path_(path) {
   check_whole(path);
   const checkpoint::Checkpoint checkpoint(path);
   step_ = checkpoint.step();
@@ -77,7 +77,7 @@ Agent::Agent(const Path& path, std::optional<kernels::WeightType> weights) : pat
   model_ = std::make_unique<model::Model>(
       config_section<model::ModelConfig>(config, "model"),
       model::ModelShape{vocabulary_->size(), vocabulary_->first_bin(), tokenizer::kNumBins}, 0,
-      model::Model::Purpose::kInference);
+      model::Model::Purpose::kInference, device);
   model_->store().import_tensors(checkpoint::SafetensorsReader(checkpoint.file("model.safetensors")));
   acting_ =
       std::make_shared<const model::ActingWeights>(*model_, weights.value_or(model::ActingWeights::type_of(*model_)));
@@ -119,12 +119,16 @@ struct DocumentRow {
 double summed_nll(const model::Model& model, DocumentRow& row) {
   const auto tokens = static_cast<int64_t>(row.ids.size());
   const auto labels = static_cast<int64_t>(row.targets.size());
+  const auto on_device = [&](auto& values, at::IntArrayRef shape, at::ScalarType type) {
+    return at::from_blob(values.data(), shape, type).to(model.store().device());
+  };
   model::ModelInput input;
-  input.ids = at::from_blob(row.ids.data(), {1, tokens}, at::kInt);
-  input.sequence_starts = at::from_blob(row.starts.data(), {1, tokens}, at::kInt);
-  input.local_positions = at::from_blob(row.positions.data(), {1, tokens}, at::kInt);
-  const model::LossInput where{at::from_blob(row.loss_positions.data(), {labels}, at::kLong),
-                               at::from_blob(row.targets.data(), {labels}, at::kLong), at::ones({labels})};
+  input.ids = on_device(row.ids, {1, tokens}, at::kInt);
+  input.sequence_starts = on_device(row.starts, {1, tokens}, at::kInt);
+  input.local_positions = on_device(row.positions, {1, tokens}, at::kInt);
+  const model::LossInput where{on_device(row.loss_positions, {labels}, at::kLong),
+                               on_device(row.targets, {labels}, at::kLong),
+                               at::ones({labels}, at::TensorOptions(model.store().device()))};
   return model.loss(input, where).nll.sum(at::kDouble).item<double>();
 }
 

@@ -15,6 +15,8 @@
 #include "gato/core/version.h"
 #include "gato/env/rollout.h"
 #include "gato/eval/agent.h"
+#include "gato/kernels/attention_route.h"
+#include "gato/kernels/device.h"
 #include "gato/run/run_folder.h"
 #include "media.h"
 
@@ -62,7 +64,17 @@ const char* decoding_name(env::Decoding decoding) {
   return "default";
 }
 
-std::map<std::string, std::string> versions() { return {{"gato", version()}, {"compiler", compiler_version()}}; }
+/// The model's device for people: "cpu", or "cuda:0 (NVIDIA H100 80GB HBM3)".
+std::string device_name(at::Device device) {
+  return device.is_cpu() ? "cpu" : cat(device.str(), " (", kernels::gpu_properties(device).name, ")");
+}
+
+/// Of what bears on the numbers.
+std::map<std::string, std::string> versions(at::Device device) {
+  std::map<std::string, std::string> names{{"gato", version()}, {"compiler", compiler_version()}};
+  if (!device.is_cpu()) names["gpu"] = kernels::gpu_properties(device).name;
+  return names;
+}
 
 /// One evaluation under way.
 class Evaluation {
@@ -76,7 +88,7 @@ class Evaluation {
     result.checkpoint = agent_.path().filename().string();
     result.step = agent_.step();
     result.suite = options_.suite.name;
-    result.versions = versions();
+    result.versions = versions(agent_.model().store().device());
     return result;
   }
 
@@ -221,7 +233,8 @@ EvaluateOutcome evaluate(const EvaluateOptions& asked) {
   for (const env::SuiteText& text : options.suite.texts) names.push_back(text.name);
   check_patterns(options, names);
   const Path checkpoint = resolve_checkpoint(options.checkpoint);
-  const Agent agent(checkpoint, options.weights);
+  const at::Device device = kernels::open_device(options.device);
+  const Agent agent(checkpoint, options.weights, device);
   if (agent.acting()->type() != model::ActingWeights::type_of(agent.model())) {
     options.suite.name += cat("-", kernels::weight_type_name(agent.acting()->type()));
   }
@@ -231,7 +244,12 @@ EvaluateOutcome evaluate(const EvaluateOptions& asked) {
   outcome.out = options.out.empty() ? folder.results_path(agent.step(), options.suite.name) : options.out;
   make_folders(outcome.out);
   log::info("eval", "plays suite ", options.suite.name, " with ", checkpoint.string(), " and ",
-            kernels::weight_type_name(agent.acting()->type()), " weights; results go to ", outcome.out.string());
+            kernels::weight_type_name(agent.acting()->type()), " weights on ", device_name(device), "; results go to ",
+            outcome.out.string());
+  if (!kernels::kernels_are_proven(device)) {
+    log::info("eval", "attention over cached tokens goes by plain operations, which are slower: our kernels are not ",
+              "proven on this GPU until `tools/test --gpu` has passed on it");
+  }
   Evaluation evaluation(options, agent, outcome.out);
   for (const auto& [task, settings] : tasks) {
     throw_if_stopped("evaluation");

@@ -186,8 +186,8 @@ class ModelPolicy : public env::Policy {
         done[i] = true;
         group.push_back(static_cast<int64_t>(i));
       }
-      const at::Tensor rows = hidden.index_select(0, at::tensor(group, at::kLong));
-      const at::Tensor logits = decoder_.logits(rows, token.first_id, token.num_ids).contiguous();
+      const at::Tensor rows = rows_of(hidden, group);
+      const at::Tensor logits = decoder_.logits(rows, token.first_id, token.num_ids).to(at::kCPU).contiguous();
       for (size_t g = 0; g < group.size(); ++g) {
         const int64_t slot = active[static_cast<size_t>(group[g])];
         const std::span<const float> row(logits.const_data_ptr<float>() + static_cast<int64_t>(g) * token.num_ids,
@@ -199,6 +199,12 @@ class ModelPolicy : public env::Policy {
       if (next_token(slot)) going_on.push_back(slot);
     }
     return going_on;
+  }
+
+  /// All of them without a copy.
+  static at::Tensor rows_of(const at::Tensor& hidden, const std::vector<int64_t>& rows) {
+    if (static_cast<int64_t>(rows.size()) == hidden.size(0)) return hidden;
+    return hidden.index_select(0, at::tensor(rows, at::kLong).to(hidden.device()));
   }
 
   [[nodiscard]] std::optional<ActionToken> next_token(int64_t slot) {

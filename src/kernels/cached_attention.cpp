@@ -124,8 +124,7 @@ at::Tensor attend_on_device(const DeviceOps& ops, const at::Tensor& qkv, std::sp
   }
   check_tensor(table, "run_table", at::kInt, {static_cast<int64_t>(runs.size()), kRunTableColumns});
   check_same_device(qkv, {{"run_table", &table}});
-  if (distances != nullptr || cache.keys.scalar_type() != qkv.scalar_type() ||
-      !cache_by_own_kernels(qkv.unsqueeze(0))) {
+  if (distances != nullptr || cache.keys.scalar_type() != qkv.scalar_type() || !cache.own_kernels) {
     return attend_to_cache_plainly(qkv, runs, table, cache, rotary, distances);
   }
   CachedAttentionCall call;
@@ -170,15 +169,16 @@ AttentionCache make_attention_cache(int64_t slots, int64_t max_tokens, int64_t h
   if (has_device_operations(device)) {
     // Zeros, not any memory: plain operations multiply what lies behind a context by 0.
     const auto options = at::TensorOptions().dtype(dtype).device(device);
+    const at::Tensor activations = at::empty({1, 0, 3, heads, head_dim}, options);
     return {at::zeros({slots, heads, max_tokens, head_dim}, options),
-            at::zeros({slots, heads, max_tokens, head_dim}, options), max_tokens};
+            at::zeros({slots, heads, max_tokens, head_dim}, options), max_tokens, cache_by_own_kernels(activations)};
   }
   GATO_CHECK(device.is_cpu(), "a cache on ", device.str(), ", for which no operations are loaded");
   const int64_t tiles = (max_tokens + cpu::kCacheTile - 1) / cpu::kCacheTile;
   return {untouched_zeros({slots, heads, tiles, head_dim, cpu::kCacheTile}, dtype),
           untouched_zeros({slots, heads, tiles * cpu::kCacheTile, cpu::cache_lanes(head_dim, dtype == at::kBFloat16)},
                           dtype),
-          max_tokens};
+          max_tokens, false};
 }
 
 void write_run_table(std::span<const CacheRun> runs, std::span<int32_t> table) {

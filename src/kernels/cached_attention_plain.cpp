@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 // G runs of a group, m queries of each at a time, c keys: the longest context of the group.
@@ -23,7 +24,7 @@ struct Places {
 
 Places places_of(const at::Tensor& runs, int64_t tokens) {
   Places places;
-  places.run = at::repeat_interleave(runs.select(1, 2), tokens);
+  places.run = at::repeat_interleave(runs.select(1, 2), std::optional(tokens));
   const at::Tensor of_token = runs.index_select(0, places.run);
   places.offset = at::arange(tokens, runs.options()) - of_token.select(1, 3);
   places.slot = of_token.select(1, 0);

@@ -32,45 +32,126 @@ void check_input(const DecoderInput& input, size_t i) {
              input.patch_rows.size(), " rows and ", input.patch_columns.size(), " columns of patches");
 }
 
+/// Every index has a row in its table: a device's operations do not look.
+void check_rows(const DecoderInput& input, size_t i, int64_t vocabulary) {
+  const auto check = [i](const auto& values, const char* name, int64_t rows) {
+    for (const int64_t value : values) {
+      GATO_CHECK(value >= -1 && value < rows, name, " of input ", i, " has ", value, ", the table has ", rows, " rows");
+    }
+  };
+  check(input.ids, "ids", vocabulary);
+  check(input.local_positions, "local_positions", kLocalPositionRows);
+  check(input.patch_rows, "patch_rows", kPatchPositionRows);
+  check(input.patch_columns, "patch_columns", kPatchPositionRows);
+}
+
+/// Arrays in one piece of memory, so that one copy takes all of them to a GPU: add() each, then allocate(), write, and
+/// move().
+class Staging {
+ public:
+  /// Room for an array of `count` elements; returns its number.
+  size_t add(int64_t count, at::ScalarType type) {
+    arrays_.push_back({bytes_, count, type});
+    const auto size = count * static_cast<int64_t>(c10::elementSize(type));
+    bytes_ += (size + kAlignment - 1) / kAlignment * kAlignment;
+    return arrays_.size() - 1;
+  }
+
+  /// Memory for what was added, pinned where it goes to another device.
+  void allocate(at::Device device) {
+    device_ = device;
+    memory_ = at::empty({bytes_}, at::TensorOptions().dtype(at::kByte).pinned_memory(!device.is_cpu()));
+  }
+
+  template <class T>
+  [[nodiscard]] std::span<T> host(size_t array) const {
+    const Array& a = arrays_[array];
+    return {reinterpret_cast<T*>(memory_.mutable_data_ptr<uint8_t>() + a.offset), static_cast<size_t>(a.count)};
+  }
+
+  /// Afterwards array() gives tensors on the device. LibTorch keeps the pinned memory until the copy is done.
+  void move() { memory_ = memory_.to(device_, at::kByte, /*non_blocking=*/true); }
+
+  [[nodiscard]] at::Tensor array(size_t array) const {
+    const Array& a = arrays_[array];
+    const auto size = a.count * static_cast<int64_t>(c10::elementSize(a.type));
+    return memory_.narrow(0, a.offset, size).view(a.type);
+  }
+
+ private:
+  static constexpr int64_t kAlignment = 64;
+  struct Array {
+    int64_t offset, count;
+    at::ScalarType type;
+  };
+  std::vector<Array> arrays_;
+  int64_t bytes_ = 0;
+  at::Device device_ = at::kCPU;
+  at::Tensor memory_;
+};
+
 /// The tokens of all inputs, one after the other.
 struct FlatInput {
   kernels::EmbeddingInput embedding;
   at::Tensor patches;
-  at::Tensor last;  // int64: place of each input's last token
+  at::Tensor last;       // int64: place of each input's last token
+  at::Tensor run_table;  // as kernels::write_run_table gives it
 };
 
-FlatInput flatten(std::span<const DecoderInput> inputs) {
-  int64_t tokens = 0, patches = 0;
-  for (const DecoderInput& input : inputs) {
-    tokens += static_cast<int64_t>(input.ids.size());
-    patches += count_patches(input);
-  }
-  FlatInput flat;
-  flat.embedding = {at::empty({tokens}, at::kInt), at::empty({tokens}, at::kInt), at::empty({patches}, at::kLong),
-                    at::empty({patches}, at::kInt), at::empty({patches}, at::kInt)};
-  flat.patches = at::empty({patches, kernels::kPatchSide, kernels::kPatchSide, 3}, at::kByte);
-  flat.last = at::empty({static_cast<int64_t>(inputs.size())}, at::kLong);
-  auto* ids = flat.embedding.ids.mutable_data_ptr<int32_t>();
-  auto* locals = flat.embedding.local_positions.mutable_data_ptr<int32_t>();
-  auto* index = flat.embedding.patch_index.mutable_data_ptr<int64_t>();
-  auto* rows = flat.embedding.patch_rows.mutable_data_ptr<int32_t>();
-  auto* columns = flat.embedding.patch_columns.mutable_data_ptr<int32_t>();
-  auto* pixels = flat.patches.mutable_data_ptr<uint8_t>();
-  auto* last = flat.last.mutable_data_ptr<int64_t>();
-  int64_t token = 0;
-  for (const DecoderInput& input : inputs) {
-    for (size_t i = 0; i < input.ids.size(); ++i, ++token) {
-      ids[token] = input.ids[i];
-      locals[token] = input.local_positions[i];
-      if (input.ids[i] < 0) *index++ = token;
+/// Copies the tokens behind each other.
+class FlatWriter {
+ public:
+  FlatWriter(std::span<const DecoderInput> inputs, at::Device device) {
+    int64_t tokens = 0, patches = 0;
+    for (const DecoderInput& input : inputs) {
+      tokens += static_cast<int64_t>(input.ids.size());
+      patches += count_patches(input);
     }
-    rows = std::copy(input.patch_rows.begin(), input.patch_rows.end(), rows);
-    columns = std::copy(input.patch_columns.begin(), input.patch_columns.end(), columns);
-    pixels = std::copy(input.patches.begin(), input.patches.end(), pixels);
-    *last++ = token - 1;
+    const auto count = static_cast<int64_t>(inputs.size());
+    ids_ = staging_.add(tokens, at::kInt);
+    locals_ = staging_.add(tokens, at::kInt);
+    index_ = staging_.add(patches, at::kLong);
+    rows_ = staging_.add(patches, at::kInt);
+    columns_ = staging_.add(patches, at::kInt);
+    pixels_ = staging_.add(patches * kPatchBytes, at::kByte);
+    last_ = staging_.add(count, at::kLong);
+    runs_ = staging_.add(count * kernels::kRunTableColumns, at::kInt);
+    staging_.allocate(device);
   }
-  return flat;
-}
+
+  void write(std::span<const DecoderInput> inputs, std::span<const kernels::CacheRun> runs) {
+    auto ids = staging_.host<int32_t>(ids_).begin(), locals = staging_.host<int32_t>(locals_).begin();
+    auto index = staging_.host<int64_t>(index_).begin(), last = staging_.host<int64_t>(last_).begin();
+    auto rows = staging_.host<int32_t>(rows_).begin(), columns = staging_.host<int32_t>(columns_).begin();
+    auto pixels = staging_.host<uint8_t>(pixels_).begin();
+    int64_t token = 0;
+    for (const DecoderInput& input : inputs) {
+      for (size_t i = 0; i < input.ids.size(); ++i, ++token) {
+        *ids++ = input.ids[i];
+        *locals++ = input.local_positions[i];
+        if (input.ids[i] < 0) *index++ = token;
+      }
+      rows = std::copy(input.patch_rows.begin(), input.patch_rows.end(), rows);
+      columns = std::copy(input.patch_columns.begin(), input.patch_columns.end(), columns);
+      pixels = std::copy(input.patches.begin(), input.patches.end(), pixels);
+      *last++ = token - 1;
+    }
+    kernels::write_run_table(runs, staging_.host<int32_t>(runs_));
+  }
+
+  FlatInput on_device() {
+    staging_.move();
+    const auto array = [&](size_t number) { return staging_.array(number); };
+    return {{array(ids_), array(locals_), array(index_), array(rows_), array(columns_)},
+            array(pixels_).view({-1, kernels::kPatchSide, kernels::kPatchSide, 3}),
+            array(last_),
+            array(runs_).view({-1, kernels::kRunTableColumns})};
+  }
+
+ private:
+  Staging staging_;
+  size_t ids_ = 0, locals_ = 0, index_ = 0, rows_ = 0, columns_ = 0, pixels_ = 0, last_ = 0, runs_ = 0;
+};
 
 }  // namespace
 
@@ -86,14 +167,14 @@ Decoder::Decoder(std::shared_ptr<const ActingWeights> weights, int64_t slots, in
              "fp32 weights go with an fp32 cache");
   const c10::AutoGradMode no_gradients(false);
   rotary_ = model.rotary(max_tokens);
-  const at::Tensor distances = model.relative() ? kernels::make_distance_table(max_tokens, config.width) : at::Tensor();
+  const at::Device device = model.store().device();
+  at::Tensor distances;
+  if (model.relative()) distances = kernels::make_distance_table(max_tokens, config.width).to(device);
   for (int64_t layer = 0; layer < config.layers; ++layer) {
-    caches_.push_back(kernels::make_attention_cache(slots, max_tokens, config.heads, config.head_dim, type));
+    caches_.push_back(kernels::make_attention_cache(slots, max_tokens, config.heads, config.head_dim, type, device));
     if (!model.relative()) continue;
     // In fp32 whatever the type of the weights: few numbers, and shared by all tokens.
-    const kernels::PackedLinear map =
-        kernels::pack_linear(weights_->block(layer).distance, {}, kernels::WeightType::kFp32);
-    const at::Tensor keys = kernels::packed_linear(distances, map);
+    const at::Tensor keys = ActingLinear(weights_->block(layer).distance, {}, kernels::WeightType::kFp32)(distances);
     distances_.push_back(kernels::make_cached_distances(keys.view({max_tokens, config.heads, config.head_dim}),
                                                         weights_->relative_biases()));
   }
@@ -117,6 +198,7 @@ std::vector<kernels::CacheRun> Decoder::plan(std::span<const int64_t> slots,
   std::vector<bool> used(lengths_.size(), false);
   for (size_t i = 0; i < slots.size(); ++i) {
     check_input(inputs[i], i);
+    check_rows(inputs[i], i, weights_->model().shape().vocabulary_size);
     const auto count = static_cast<int64_t>(inputs[i].ids.size());
     const int64_t held = length(slots[i]);
     GATO_CHECK(held + count <= max_tokens_, "slot ", slots[i], " holds ", held, " tokens: ", count,
@@ -128,17 +210,17 @@ std::vector<kernels::CacheRun> Decoder::plan(std::span<const int64_t> slots,
   return runs;
 }
 
-at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, std::span<const kernels::CacheRun> runs) const {
+at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const Runs& runs) const {
   const ModelConfig& config = weights_->model().config();
   const auto l = static_cast<size_t>(layer);
   const at::Tensor split = qkv.view({-1, 3, config.heads, config.head_dim});
-  const at::Tensor mixed = distances_.empty()
-                               ? kernels::cached_attention(split, runs, caches_[l], rotary_)
-                               : kernels::cached_relative_attention(split, runs, caches_[l], distances_[l]);
+  const at::Tensor mixed =
+      distances_.empty() ? kernels::cached_attention(split, runs.runs, caches_[l], rotary_, runs.table)
+                         : kernels::cached_relative_attention(split, runs.runs, caches_[l], distances_[l], runs.table);
   return mixed.view({-1, config.heads * config.head_dim});
 }
 
-at::Tensor Decoder::run_blocks(at::Tensor x, std::span<const kernels::CacheRun> runs, const at::Tensor& kept) const {
+at::Tensor Decoder::run_blocks(at::Tensor x, const Runs& runs, const at::Tensor& kept) const {
   const int64_t layers = weights_->model().config().layers;
   at::Tensor delta, y;
   for (int64_t layer = 0; layer < layers; ++layer) {
@@ -148,14 +230,13 @@ at::Tensor Decoder::run_blocks(at::Tensor x, std::span<const kernels::CacheRun> 
     } else {
       std::tie(x, y) = kernels::residual_layer_norm(x, delta, {}, b.attention_gain, b.attention_offset);
     }
-    at::Tensor attended = attend(layer, kernels::packed_linear(y, b.qkv), runs);
+    at::Tensor attended = attend(layer, b.qkv(y), runs);
     if (layer + 1 == layers && kept.numel() < x.size(0)) {
       attended = attended.index_select(0, kept);
       x = x.index_select(0, kept);
     }
-    std::tie(x, y) =
-        kernels::residual_layer_norm(x, kernels::packed_linear(attended, b.out), {}, b.feed_gain, b.feed_offset);
-    delta = kernels::packed_linear(kernels::geglu(kernels::packed_linear(y, b.up)), b.down);
+    std::tie(x, y) = kernels::residual_layer_norm(x, b.out(attended), {}, b.feed_gain, b.feed_offset);
+    delta = b.down(kernels::geglu(b.up(y)));
   }
   return kernels::residual_layer_norm(x, delta, {}, weights_->final_gain(), weights_->final_offset()).second;
 }
@@ -163,17 +244,17 @@ at::Tensor Decoder::run_blocks(at::Tensor x, std::span<const kernels::CacheRun> 
 at::Tensor Decoder::append(std::span<const int64_t> slots, std::span<const DecoderInput> inputs) {
   const std::vector<kernels::CacheRun> runs = plan(slots, inputs);
   const c10::AutoGradMode no_gradients(false);
-  const FlatInput flat = flatten(inputs);
-  const at::Tensor hidden = run_blocks(weights_->model().embed(flat.embedding, flat.patches), runs, flat.last);
+  FlatWriter writer(inputs, weights_->model().store().device());
+  writer.write(inputs, runs);
+  const FlatInput flat = writer.on_device();
+  const at::Tensor hidden =
+      run_blocks(weights_->model().embed(flat.embedding, flat.patches), {runs, flat.run_table}, flat.last);
   for (const kernels::CacheRun& run : runs) lengths_[static_cast<size_t>(run.slot)] += run.count;
   return hidden;
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden, int64_t first_id, int64_t num_ids) const {
-  GATO_CHECK(num_ids >= 0, "a negative number of ids: ", num_ids);
-  const at::Tensor out = at::empty({hidden.size(0), num_ids}, at::kFloat);
-  kernels::packed_linear_into(hidden, weights_->head(), out, first_id);
-  return out;
+  return weights_->head().outputs(hidden, first_id, num_ids);
 }
 
 }  // namespace gato::model

@@ -185,6 +185,7 @@ TEST(EvaluateTest, OtherWeightsAreAnEvaluationOfTheirOwn) {
   options.suite = small_run().suite();
   options.suite.name = "precision";
   options.tasks = {"game/catch"};
+  options.device = "cpu";  // which alone takes int8
   options.record_episodes = 0;
   const EvaluateOutcome trained = evaluate(options);
   options.weights = kernels::WeightType::kInt8;

@@ -19,9 +19,11 @@ namespace gato::eval {
 class Agent {
  public:
   /// Verifies the checkpoint's files against its manifest. Policies act with weights of the type `weights`, by default
-  /// that of training; losses are always computed as in training. Throws CheckpointError naming what is damaged or
-  /// missing.
-  explicit Agent(const Path& checkpoint, std::optional<kernels::WeightType> weights = std::nullopt);
+  /// that of training; losses are always computed as in training. The model is on `device` (kernels::open_device),
+  /// where all of it is computed; choices are made on the CPU. Throws CheckpointError naming what is damaged or
+  /// missing, and ConfigError for int8 weights on a GPU.
+  explicit Agent(const Path& checkpoint, std::optional<kernels::WeightType> weights = std::nullopt,
+                 at::Device device = at::kCPU);
   Agent(const Agent&) = delete;
   Agent& operator=(const Agent&) = delete;
 

@@ -21,6 +21,7 @@ struct EvaluateOptions {
   /// Type of the weights that act. Other weights than those of training are another evaluation, whose suite is named
   /// SUITE-TYPE.
   std::optional<kernels::WeightType> weights;
+  std::string device = "auto";     ///< As kernels::open_device takes it: auto (a GPU where there is one), cpu, cuda:N.
   std::vector<std::string> tasks;  ///< Patterns that narrow the suite; empty: all of it.
   int record_episodes = 1;  ///< Episodes per task whose frames are kept for the report (pictures: 8 times as many).
   bool again = false;       ///< Whether tasks that already have a result are played again.

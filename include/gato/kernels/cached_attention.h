@@ -13,9 +13,12 @@ struct AttentionCache {
   at::Tensor keys;    ///< Rotated. CPU: [slots, H, capacity / 32, D, 32]; capacity is max_tokens with padding.
   at::Tensor values;  ///< CPU: [slots, H, capacity, D with padding].
   int64_t max_tokens = 0;
+  bool own_kernels = false;  ///< On a GPU: whether our kernels serve activations of the cache's type.
 };
 
-/// An empty cache. On the CPU the system gives its memory when tokens come, not before; on a GPU it is taken at once.
+/// An empty cache. On the CPU the system gives its memory when tokens come, not before. On a GPU it is taken at once,
+/// and served by our kernels where they take it (bf16, head dimension 32, 64 or 128) and are proven or asked for
+/// (AttentionRoute::kOwn).
 [[nodiscard]] AttentionCache make_attention_cache(int64_t slots, int64_t max_tokens, int64_t heads, int64_t head_dim,
                                                   at::ScalarType dtype = at::kFloat, at::Device device = at::kCPU);
 
@@ -34,9 +37,8 @@ void write_run_table(std::span<const CacheRun> runs, std::span<int32_t> table);
 /// lets every token attend to [0, its position] of its slot. Returns [n, H, D] of qkv's type. No gradients.
 ///
 /// On the CPU a token's result is the same bits whatever other tokens and slots come with it. On a GPU likewise by our
-/// kernels (bf16 with a bf16 cache, head dimension 32, 64 or 128; where they are proven or AttentionRoute::kOwn is
-/// set), and up to rounding by the plain tensor operations that serve everything else. There `run_table` may hold the
-/// runs on the device, so that the layers of a model share one copy; it is made when undefined.
+/// kernels, and up to rounding by the plain tensor operations that serve everything else. There `run_table` may hold
+/// the runs on the device, so that the layers of a model share one copy; it is made when undefined.
 [[nodiscard]] at::Tensor cached_attention(const at::Tensor& qkv, std::span<const CacheRun> runs,
                                           const AttentionCache& cache, const RotaryTable& rotary = {},
                                           const at::Tensor& run_table = {});

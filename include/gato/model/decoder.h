@@ -20,14 +20,15 @@ struct DecoderInput {
 };
 
 /// Acting with a model: many slots, each one growing sequence whose keys and values are kept, so that a token is
-/// computed once. Gives what Model::forward gives on the whole sequence, up to the rounding of the weights' type. What
-/// a slot gives is the same bits however its tokens are cut into calls, whatever other slots hold, and however many
-/// threads compute; only image patches round otherwise in batches of other sizes. One thread.
+/// computed once. Gives what Model::forward gives on the whole sequence, up to the rounding of the weights' type. On
+/// the CPU, what a slot gives is the same bits however its tokens are cut into calls, whatever other slots hold, and
+/// however many threads compute; only image patches round otherwise in batches of other sizes. On a GPU (where the
+/// model is) matrix products round otherwise in batches of other sizes too. One thread.
 class Decoder {
  public:
   /// `max_tokens`: longest sequence of a slot. `cache_type`: of kept keys and values, fp32 or (unless the weights are
   /// fp32) bf16; by default that of activations. Memory: 2 x layers x heads x head_dim of it per slot and token, taken
-  /// as slots grow; with relative positions half of that in fp32 once per token.
+  /// as slots grow, on a GPU at once; with relative positions half of that in fp32 once per token.
   Decoder(std::shared_ptr<const ActingWeights> weights, int64_t slots, int64_t max_tokens,
           std::optional<at::ScalarType> cache_type = std::nullopt);
   /// With weights of its own. The model must outlive it.
@@ -42,19 +43,25 @@ class Decoder {
 
   /// Appends inputs[i] to slots[i] (each slot at most once), all in one batch; returns the hidden states [n, C] of
   /// their last tokens, of the type of activations. Throws ContractError when arrays disagree, or a slot would hold
-  /// more than max_tokens: callers keep the window. Then no slot has changed.
+  /// more than max_tokens (callers keep the window), or an id or position has no row in its table. Then no slot has
+  /// changed. On a GPU all arrays go there in one copy from pinned memory, and the call returns before the work is
+  /// done.
   [[nodiscard]] at::Tensor append(std::span<const int64_t> slots, std::span<const DecoderInput> inputs);
 
-  /// Logits [n, num_ids], fp32, of ids [first_id, first_id + num_ids) for hidden states of append().
+  /// Logits [n, num_ids], fp32, on the model's device, of ids [first_id, first_id + num_ids) for hidden states of
+  /// append().
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden, int64_t first_id, int64_t num_ids) const;
 
  private:
   [[nodiscard]] std::vector<kernels::CacheRun> plan(std::span<const int64_t> slots,
                                                     std::span<const DecoderInput> inputs) const;
-  [[nodiscard]] at::Tensor attend(int64_t layer, const at::Tensor& qkv, std::span<const kernels::CacheRun> runs) const;
+  struct Runs {
+    std::span<const kernels::CacheRun> runs;
+    at::Tensor table;  // the same on the model's device; unused on the CPU
+  };
+  [[nodiscard]] at::Tensor attend(int64_t layer, const at::Tensor& qkv, const Runs& runs) const;
   /// Hidden states of rows `kept` of the vectors `x` [N, C].
-  [[nodiscard]] at::Tensor run_blocks(at::Tensor x, std::span<const kernels::CacheRun> runs,
-                                      const at::Tensor& kept) const;
+  [[nodiscard]] at::Tensor run_blocks(at::Tensor x, const Runs& runs, const at::Tensor& kept) const;
 
   std::shared_ptr<const ActingWeights> weights_;
   int64_t max_tokens_;

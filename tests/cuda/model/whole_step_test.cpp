@@ -2,27 +2,15 @@
 #include <gtest/gtest.h>
 
 #include "cuda/model/emulated_ops.h"
+#include "model/gpu_config.h"
 #include "gato/kernels/attention_route.h"
 #include "gato/kernels/optimizer.h"
-#include "model/small_model.h"
 
 namespace gato::model {
 namespace {
 
 using namespace testing;
 using kernels::testing::EmulatedGpu;
-
-/// Of a shape that our attention takes.
-ModelConfig gpu_config(Precision precision) {
-  ModelConfig config = small_config();
-  config.width = 48;
-  config.heads = 2;
-  config.head_dim = 32;
-  config.hidden = 40;
-  config.patch_channels = 8;
-  config.precision = precision;
-  return config;
-}
 
 /// What some steps leave, in ordinary memory.
 struct Trained {
