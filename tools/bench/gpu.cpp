@@ -9,6 +9,7 @@
 // code 0. All answers are one line of JSON, times in seconds.
 #include <ATen/ATen.h>
 
+#include <array>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>

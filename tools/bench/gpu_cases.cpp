@@ -10,6 +10,7 @@
 
 #include "gato/core/error.h"
 #include "gato/core/random.h"
+#include "gato/core/text.h"
 #include "gato/kernels/cross_entropy.h"
 #include "gato/kernels/device.h"
 #include "kernels/device_ops.h"
@@ -213,7 +214,13 @@ std::vector<AttentionFigure> measure_attention(const AttentionCase& sizes, at::D
   std::vector<AttentionFigure> figures;
   for (const kernels::AttentionTrial& trial : kernels::try_attention_routes(qkv, starts, rotary)) {
     AttentionFigure figure{trial.route, trial.problem, 0, 0, trial.difference};
-    if (figure.problem.empty()) time_attention(qkv, starts, rotary, timing, figure);
+    if (figure.problem.empty()) {
+      try {
+        time_attention(qkv, starts, rotary, timing, figure);
+      } catch (const c10::Error& error) {  // the plain reference may not fit into memory with all rows
+        figure.problem = cat("fails: ", split(error.what_without_backtrace(), '\n').front());
+      }
+    }
     figures.push_back(figure);
   }
   return figures;
