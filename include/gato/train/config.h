@@ -62,31 +62,32 @@ struct LoopConfig {
   int64_t demonstration_steps = 64;  ///< Steps of demonstrations per task kept in checkpoints.
   int64_t heldout_tokens = 20000;    ///< Tokens of held-out documents per text task kept in checkpoints.
 };
-GATO_CONFIG(
-    LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
-    GATO_FIELD(batch_rows, "Rows per update, over all processes."),
-    GATO_FIELD(micro_batch_rows,
-               "Rows per forward pass; 0: all rows of the process; auto: as many as memory allows, measured "
-               "when a run begins."),
-    GATO_FIELD(recompute,
-               "Whether backward computes the blocks again instead of keeping what is inside them: the same "
-               "numbers with much less memory, a third slower."),
-    GATO_FIELD(cuda_graph,
-               "Whether blocks, head and loss of a micro-batch are put on a GPU as one CUDA graph, forward and "
-               "backward: less work for the CPU, the same numbers but for rounding. GPU only; not with dropout, "
-               "relative positions or cuDNN's attention."),
-    GATO_FIELD(device, "auto (a GPU where there is one), cpu, cuda or cuda:N."),
-    GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),
-    GATO_FIELD(soft_target_bins, "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),
-    GATO_FIELD(log_every, "Steps between lines on the console and points in metrics.jsonl."),
-    GATO_FIELD(validate_every, "Steps between validations; 0: only at the end."),
-    GATO_FIELD(validation_rows, "Rows per validation."), GATO_FIELD(checkpoint_every, "Steps between checkpoints."),
-    GATO_FIELD(keep_checkpoints, "Newest checkpoints kept; at least 2."),
-    GATO_FIELD(keep_every, "Also keep every checkpoint whose step is divisible by this; 0: none."),
-    GATO_FIELD(max_minutes, "Save and stop with exit code 75 after this time; 0: no limit."),
-    GATO_FIELD(threads, "Threads; 0: GATO_NUM_THREADS or all processors."),
-    GATO_FIELD(demonstration_steps, "Steps of demonstrations per task kept in checkpoints."),
-    GATO_FIELD(heldout_tokens, "Tokens of held-out documents per text task kept in checkpoints."))
+GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
+            GATO_FIELD(batch_rows, "Rows per update, over all processes."),
+            GATO_FIELD(micro_batch_rows,
+                       "Rows per forward pass; 0: all rows of the process; auto: as many as memory allows, measured "
+                       "when a run begins."),
+            GATO_FIELD(recompute,
+                       "Whether backward computes the blocks again instead of keeping what is inside them: the same "
+                       "numbers with much less memory, a third slower."),
+            GATO_FIELD(cuda_graph,
+                       "Whether a GPU gets the blocks, head and loss of a micro-batch, forward and backward, as one "
+                       "CUDA graph: the same numbers but for rounding, less work for the CPU. Not with dropout, "
+                       "relative positions or cuDNN's attention."),
+            GATO_FIELD(device, "auto (a GPU where there is one), cpu, cuda or cuda:N."),
+            GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),
+            GATO_FIELD(soft_target_bins,
+                       "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),
+            GATO_FIELD(log_every, "Steps between lines on the console and points in metrics.jsonl."),
+            GATO_FIELD(validate_every, "Steps between validations; 0: only at the end."),
+            GATO_FIELD(validation_rows, "Rows per validation."),
+            GATO_FIELD(checkpoint_every, "Steps between checkpoints."),
+            GATO_FIELD(keep_checkpoints, "Newest checkpoints kept; at least 2."),
+            GATO_FIELD(keep_every, "Also keep every checkpoint whose step is divisible by this; 0: none."),
+            GATO_FIELD(max_minutes, "Save and stop with exit code 75 after this time; 0: no limit."),
+            GATO_FIELD(threads, "Threads; 0: GATO_NUM_THREADS or all processors."),
+            GATO_FIELD(demonstration_steps, "Steps of demonstrations per task kept in checkpoints."),
+            GATO_FIELD(heldout_tokens, "Tokens of held-out documents per text task kept in checkpoints."))
 void validate_config(const LoopConfig& config, ConfigProblems& problems);
 
 struct RunConfig {

@@ -8,6 +8,8 @@
 #include "gato/core/error.h"
 #include "gato/kernels/attention_route.h"
 #include "model/small_model.h"
+#include "support/synthetic_data.h"
+#include "train/session.h"
 
 namespace gato::train {
 namespace {
@@ -149,6 +151,49 @@ TEST(CapturedStepTest, RunsGiveTheSameBitsWhicheverGraphRecordedThem) {
   EXPECT_TRUE(same_bits(recorded.first, replayed.first));
   EXPECT_TRUE(same_bits(recorded.second, replayed.second));
   EXPECT_FALSE(same_bits(recorded.second, between.second));
+}
+
+/// Losses, gradient norms and the meter's means of some steps of a run with the data of other tests.
+std::vector<double> step_numbers(const TrainingConfig& config, const std::shared_ptr<const data::RowPlan>& plan,
+                                 const model::ModelShape& shape) {
+  model::Model model(config.model, shape, 3);
+  OptimizerState optimizer{at::zeros_like(model.store().values()), at::zeros_like(model.store().values())};
+  Stepper stepper(config, model, optimizer);
+  const InputPreparer inputs(at::kCPU, config);
+  const data::RowBuilder builder(plan, true);
+  LabelMeter meter(*plan);
+  TrainingState state;
+  std::vector<double> numbers;
+  for (int step = 0; step < 3; ++step) {
+    StepInput input = inputs.prepare(builder.build(state.next_row, config.train.batch_rows));
+    for (StepInput::MicroBatch& micro : input.micro) {
+      for_each_tensor(micro.tensors, [](at::Tensor& x) {
+        if (x.defined()) x = x.clone();  // into the device's memory
+      });
+    }
+    const StepResult result = stepper.run(input, state, meter);
+    EXPECT_EQ(result.refused, "");
+    numbers.insert(numbers.end(), {result.loss, result.gradient_norm, meter.mean()});
+    for (const auto& [task, share] : meter.task_gradient_shares()) numbers.push_back(share);
+  }
+  return numbers;
+}
+
+TEST(CapturedStepTest, StepsAndTheirMetersAreThoseWithoutGraphs) {
+  const auto& shared = data::test::shared_data();
+  TrainingConfig config = graph_config(model::Precision::kFp32);
+  config.data = shared.config(48);
+  config.train.batch_rows = 4;
+  config.train.micro_batch_rows = {2};
+  const auto plan = shared.plan(config.data);
+  const model::ModelShape shape = model_shape(shared.vocabulary());
+  const EmulatedGpu gpu;
+  const std::vector<double> captured = step_numbers(config, plan, shape);
+  config.train.cuda_graph = false;
+  const std::vector<double> eager = step_numbers(config, plan, shape);
+  ASSERT_EQ(captured.size(), eager.size());
+  ASSERT_GT(eager.size(), 9u);
+  for (size_t i = 0; i < eager.size(); ++i) EXPECT_NEAR(captured[i], eager[i], 1e-4 * std::abs(eager[i])) << i;
 }
 
 TEST(CapturedStepTest, OldGraphsGoAndComeBack) {
