@@ -66,7 +66,7 @@ inline Outputs act(const ActingCase& of, at::Device device = at::kCPU) {
 }
 
 /// What devices may differ by where activations are bf16 or fp32; the numbers are around 1.
-constexpr double kNarrowDifference = 0.08, kWideDifference = 1e-4;
+constexpr double kNarrowDifference = 0.06, kWideDifference = 2e-5;
 
 inline double largest_difference(const Outputs& a, const Outputs& b) {
   if (a.size() != b.size()) return std::numeric_limits<double>::infinity();

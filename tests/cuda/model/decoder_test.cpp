@@ -21,15 +21,19 @@ class EmulatedDecoderTest : public ::testing::Test {
   void TearDown() override { kernels::set_attention_route(AttentionRoute::kAuto); }
 };
 
-void expect_as_on_the_cpu(const ActingCase& of, double tolerance) {
+/// `by_own_kernels`: whether those of the cache must have run.
+void expect_as_on_the_cpu(const ActingCase& of, double tolerance, bool by_own_kernels = false) {
   const Outputs expected = act(of);
-  const EmulatedGpu gpu;
+  EmulatedGpu gpu;
   const Outputs actual = act(of);
   ASSERT_EQ(actual.size(), expected.size());
   EXPECT_LT(largest_difference(actual, expected), tolerance);
+  for (const char* kernel : {"cached_attention_split", "cached_attention_combine", "cached_attention_prefill"}) {
+    EXPECT_EQ(gpu.device().num_launches(kernel) > 0, by_own_kernels) << kernel;
+  }
 }
 
-TEST_F(EmulatedDecoderTest, Bf16FollowsTheCpuByOwnKernels) { expect_as_on_the_cpu({}, kNarrowDifference); }
+TEST_F(EmulatedDecoderTest, Bf16FollowsTheCpuByOwnKernels) { expect_as_on_the_cpu({}, kNarrowDifference, true); }
 
 TEST_F(EmulatedDecoderTest, Bf16FollowsTheCpuByPlainOperations) {
   kernels::set_attention_route(AttentionRoute::kReference);
@@ -44,7 +48,7 @@ TEST_F(EmulatedDecoderTest, Fp32FollowsTheCpu) {
 }
 
 TEST_F(EmulatedDecoderTest, OtherWeightsThanThoseOfTraining) {
-  expect_as_on_the_cpu({PositionEncoding::kNone, Precision::kFp32, WeightType::kBf16, {}}, kNarrowDifference);
+  expect_as_on_the_cpu({PositionEncoding::kNone, Precision::kFp32, WeightType::kBf16, {}}, kNarrowDifference, true);
   expect_as_on_the_cpu({PositionEncoding::kRotary, Precision::kBf16, WeightType::kFp32, {}}, kWideDifference);
 }
 
