@@ -153,10 +153,15 @@ void CapturedStep::record(std::shared_ptr<Memory> memory, const model::ForwardOp
   model::ForwardOptions fixed;  // without numbers of steps and rows: only dropout would look at them
   fixed.training = options.training;
   fixed.recompute = options.recompute;
-  auto work = kernels::capture(
-      model_.store().device(),
-      [&model = model_, memory, fixed, bins = config_.train.soft_target_bins] { memory->compute(model, fixed, bins); },
-      beside);
+  std::unique_ptr<kernels::CapturedWork> work;
+  try {
+    const auto compute = [&model = model_, memory, fixed, bins = config_.train.soft_target_bins] {
+      memory->compute(model, fixed, bins);
+    };
+    work = kernels::capture(model_.store().device(), compute, beside);
+  } catch (const DeviceError& error) {
+    throw DeviceError(cat(error.what(), " (train.cuda_graph: false does without)"));
+  }
   log::debug("train", "recorded a CUDA graph for ", memory->where.positions.numel(), " loss positions");
   graphs_.push_back({std::move(memory), std::move(work)});
 }
