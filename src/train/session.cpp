@@ -252,19 +252,18 @@ TrainingOutcome Session::run() {
   return outcome;
 }
 
-/// On a GPU the input of the step after this one is fetched too, so that its copies run beside this step's work.
+StepInput Session::fetch_input() {
+  data::Batch batch = [&] {
+    const profile::Scope scope("waiting for data");
+    return loader_->next();
+  }();
+  return inputs_->prepare(std::move(batch));
+}
+
 StepInput Session::next_input() {
-  const auto fetch = [&] {
-    data::Batch batch = [&] {
-      const profile::Scope scope("waiting for data");
-      return loader_->next();
-    }();
-    return inputs_->prepare(std::move(batch));
-  };
-  StepInput input = ahead_ ? std::move(*ahead_) : fetch();
+  StepInput input = ahead_ ? std::move(*ahead_) : fetch_input();
   ahead_.reset();
   inputs_->wait_for(input);
-  if (!device_.is_cpu() && state_.step + 1 < config_.train.steps) ahead_ = fetch();
   return input;
 }
 
@@ -303,10 +302,14 @@ void Session::out_of_memory(const data::Batch& batch, const std::string& cause) 
 
 void Session::step(const StepInput& input) {
   const data::Batch& batch = input.batch;
+  // While a GPU computes, the input of the step after this one is fetched and copied.
+  const auto fetch_ahead = [&] {
+    if (!device_.is_cpu() && state_.step + 1 < config_.train.steps) ahead_ = fetch_input();
+  };
   const StepResult result = [&] {
     const TrainingState before = state_;
     try {
-      return stepper_->run(input, state_, losses_);
+      return stepper_->run(input, state_, losses_, fetch_ahead);
     } catch (const std::exception& error) {
       if (!is_out_of_memory(error)) throw;
       state_ = before;  // the stepper counts a step before its update, which allocates first and writes then

@@ -51,6 +51,7 @@ class Session {
   void record_data();
   void tell_loader(double waited_share) const;
   void print_shares() const;
+  [[nodiscard]] StepInput fetch_input();
   [[nodiscard]] StepInput next_input();
   void profile_steps();
   void step(const StepInput& input);

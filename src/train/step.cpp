@@ -18,7 +18,8 @@ Stepper::Stepper(const TrainingConfig& config, model::Model& model, OptimizerSta
   if (config.train.cuda_graph) captured_ = std::make_unique<CapturedStep>(config, model);
 }
 
-StepResult Stepper::run(const StepInput& input, TrainingState& state, LabelMeter& meter) {
+StepResult Stepper::run(const StepInput& input, TrainingState& state, LabelMeter& meter,
+                        const std::function<void()>& meanwhile) {
   const data::Batch& batch = input.batch;
   model_.store().zero_gradients();
   double weight_sum = 0;
@@ -36,6 +37,7 @@ StepResult Stepper::run(const StepInput& input, TrainingState& state, LabelMeter
     weight_sum += tensors.weight_sum;
     measured.push_back({result, &tensors.loss_sources});
   }
+  if (meanwhile) meanwhile();
   state.step += 1;
   state.next_row += config_.train.batch_rows;
   state.tokens += batch.tokens;

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -23,8 +24,10 @@ class Stepper {
   /// Throws ConfigError where train.cuda_graph is on and cannot be had.
   Stepper(const TrainingConfig& config, model::Model& model, OptimizerState& optimizer);
 
-  /// Advances `state` by one step, whether or not it is refused, and tells `meter` of every label.
-  StepResult run(const StepInput& input, TrainingState& state, LabelMeter& meter);
+  /// Advances `state` by one step, whether or not it is refused, and tells `meter` of every label. `meanwhile` is
+  /// called when forward and backward are on their way to the device and before they are waited for.
+  StepResult run(const StepInput& input, TrainingState& state, LabelMeter& meter,
+                 const std::function<void()>& meanwhile = {});
 
  private:
   /// What is read of a micro-batch once the whole step is on its way.

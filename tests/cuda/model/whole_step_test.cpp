@@ -2,9 +2,9 @@
 #include <gtest/gtest.h>
 
 #include "cuda/model/emulated_ops.h"
-#include "model/gpu_config.h"
 #include "gato/kernels/attention_route.h"
 #include "gato/kernels/optimizer.h"
+#include "model/gpu_config.h"
 
 namespace gato::model {
 namespace {
