@@ -55,8 +55,8 @@ void run_steps(const TrainingConfig& config, const data::RowBuilder& rows, const
   Stepper stepper(config, model, optimizer);
   LabelMeter meter(rows.plan());
   TrainingState state;
-  const data::Batch batch = rows.build(0, config.train.batch_rows);
-  for (int step = 0; step < 2; ++step) (void)stepper.run(batch, state, meter);
+  const StepInput input = InputPreparer(at::kCPU, config).prepare(rows.build(0, config.train.batch_rows));
+  for (int step = 0; step < 2; ++step) (void)stepper.run(input, state, meter);
 }
 
 struct Measurement {
