@@ -104,6 +104,7 @@ at::Tensor attend_by_library(AttentionRoute route, const at::Tensor& qkv, const 
   if (route == AttentionRoute::kReference) {
     return reference::document_attention(qkv.to(at::kFloat), sequence_start, rotary).to(qkv.scalar_type());
   }
+  if (qkv.numel() == 0) return at::zeros({qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4)}, qkv.options());
   return LibraryAttentionFunction::apply(qkv, sequence_start, rotary,
                                          bounds.defined() ? bounds : sequence_bounds(sequence_start), route);
 }

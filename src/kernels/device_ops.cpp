@@ -61,8 +61,8 @@ const Loaded& cuda() {
     Loaded result = load_library();
     if (result.ops != nullptr && result.ops->num_devices() == 0) {
       result = {nullptr,
-                "no CUDA device was found: is there an NVIDIA GPU, is its driver loaded (nvidia-smi), and does "
-                "CUDA_VISIBLE_DEVICES leave one?"};
+                "no CUDA device was found: is there an NVIDIA GPU, is its driver loaded (nvidia-smi) and of CUDA 13 "
+                "(580 or newer), and does CUDA_VISIBLE_DEVICES leave one?"};
     }
     if (result.ops != nullptr) {
       table()[static_cast<size_t>(at::kCUDA)] = result.ops;

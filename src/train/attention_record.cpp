@@ -116,18 +116,18 @@ std::string attention_table(const AttentionRecord& record) {
   return text;
 }
 
-std::vector<kernels::AttentionTrial> try_attention(const TrainingConfig& config, const data::Batch& row,
+std::vector<kernels::AttentionTrial> try_attention(const TrainingConfig& config, const data::Batch& rows,
                                                    at::Device device) {
   const model::ModelConfig& shape = config.model;
-  const at::Tensor starts = batch_tensors(row, 0, row.rows).input.sequence_starts.to(device);
+  const at::Tensor starts = batch_tensors(rows, 0, rows.rows).input.sequence_starts.to(device);
   const auto type = shape.precision == model::Precision::kBf16 ? at::kBFloat16 : at::kFloat;
-  const at::Tensor qkv = at::randn({row.rows, row.row_tokens, 3, shape.heads, shape.head_dim}).to(device, type);
+  const at::Tensor qkv = at::randn({rows.rows, rows.row_tokens, 3, shape.heads, shape.head_dim}).to(device, type);
   kernels::RotaryTable rotary;
   if (shape.position == model::PositionEncoding::kRotary) {
-    rotary = kernels::make_rotary_table(row.row_tokens, shape.head_dim, shape.rotary_base);
+    rotary = kernels::make_rotary_table(rows.row_tokens, shape.head_dim, shape.rotary_base);
     rotary = {rotary.cosine.to(device), rotary.sine.to(device)};
   }
-  return kernels::try_attention_routes(qkv, starts, rotary);
+  return kernels::try_attention_routes(qkv, starts, rotary, kernels::kernels_are_proven(device));
 }
 
 }  // namespace gato::train

@@ -37,7 +37,7 @@ void check_attention_setting(const TrainingConfig& config, at::Device device);
 void set_attention(const TrainingConfig& config, at::Device device, const Path& record = "");
 
 /// Tries every route on a row's sequences, with the configured model's heads and type.
-[[nodiscard]] std::vector<kernels::AttentionTrial> try_attention(const TrainingConfig& config, const data::Batch& row,
+[[nodiscard]] std::vector<kernels::AttentionTrial> try_attention(const TrainingConfig& config, const data::Batch& rows,
                                                                  at::Device device);
 
 }  // namespace gato::train

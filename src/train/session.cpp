@@ -137,8 +137,8 @@ void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) {
                         "); give run.dir another folder, or the old settings to go on"));
 }
 
-/// On a GPU `auto` tries what there is on the first row of this run. What came of it is in attention.json, and stays
-/// for the rest of the run on this kind of GPU.
+/// On a GPU `auto` tries what there is on the first micro-batch of this run. What came of it is in attention.json, and
+/// stays for the rest of the run on this kind of GPU.
 void Session::choose_attention() {
   set_attention(config_, device_);
   if (device_.is_cpu() || config_.kernels.attention != kernels::AttentionRoute::kAuto ||
@@ -155,8 +155,12 @@ void Session::choose_attention() {
     log::info("train", "attention goes by ", kernels::route_name(*before), " as ", path.string(), " says");
     return;
   }
+  constexpr int64_t kRowsUnlessSaid = 8;  // where the micro-batch is measured later
+  const MicroBatchRows& micro = config_.train.micro_batch_rows;
+  const int64_t rows =
+      micro.is_auto() ? std::min(kRowsUnlessSaid, config_.train.batch_rows) : micro.of(config_.train.batch_rows);
   record.trials =
-      try_attention(config_, data::RowBuilder(data_.plan, true, quarantine_).build(state_.next_row, 1), device_);
+      try_attention(config_, data::RowBuilder(data_.plan, true, quarantine_).build(state_.next_row, rows), device_);
   for (kernels::AttentionTrial& trial : record.trials) {
     if (config_.train.cuda_graph && trial.problem.empty() && !kernels::can_be_captured(trial.route)) {
       trial.problem = "cannot be part of a CUDA graph (train.cuda_graph)";

@@ -52,11 +52,12 @@ struct AttentionTrial {
   double difference = 0;  ///< Largest difference of result and gradient from the reference, as a share of its largest.
 };
 
-/// Computes forward and backward by every route on `qkv` [B, T, 3, H, D] (of one row's share, where B is more),
-/// compares each with the reference and times it. A route that fails or differs by more than its type's rounding allows
-/// has a problem.
+/// Computes forward and backward by every route on `qkv` [B, T, 3, H, D], compares row 0 with the reference, and times
+/// all rows (the reference, whose memory is quadratic, on row 0, times B). A route that fails or differs by more than
+/// its type's rounding allows has a problem. Without `with_own` our kernels are not run at all: what they do wrong on a
+/// GPU nobody has tried them on could harm more than their own results.
 [[nodiscard]] std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv, const at::Tensor& sequence_start,
-                                                               const RotaryTable& rotary);
+                                                               const RotaryTable& rotary, bool with_own = true);
 
 /// The fastest trial without a problem; own kernels on a GPU only where they are proven. Throws DeviceError when every
 /// route has a problem.

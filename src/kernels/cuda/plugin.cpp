@@ -97,6 +97,12 @@ class Graph final : public CapturedWork {
       }
     };
     attempt([&] { graph_.capture_end(); });
+    bool ended = false;  // a capture that was still valid: its graph gives the pool back itself
+    attempt([&] {
+      (void)graph_.pool();  // throws unless capture_end() came to its end
+      ended = true;
+    });
+    if (ended) return;
     attempt([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device_.index(), pool_); });
     attempt([&] { c10::cuda::CUDACachingAllocator::releasePool(device_.index(), pool_); });
   }

@@ -141,6 +141,8 @@ TEST(EmulatedRouteTest, OwnKernelsAgreeWithTheReferenceAndAreTakenOnceProven) {
     EXPECT_EQ(trial.problem, "") << kernels::route_name(trial.route);
     EXPECT_LT(trial.difference, 2e-2) << kernels::route_name(trial.route);
   }
+  const auto without_own = kernels::try_attention_routes(qkv, starts, kernels::make_rotary_table(66, 32, 10000), false);
+  EXPECT_NE(without_own.at(0).problem.find("not tried"), std::string::npos);
   trials[0].milliseconds = 1;
   trials[1].milliseconds = 2;
   EXPECT_EQ(kernels::choose_attention_route(trials, true), kernels::AttentionRoute::kOwn);
