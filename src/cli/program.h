@@ -14,6 +14,7 @@ enum ExitCode : int {
   kFailed = 1,
   kUsage = 2,
   kPreempted = 75,  ///< Everything is saved; the same command goes on.
+  kPeerLost = 76,   ///< Another process of the run died, stopped or cannot be reached.
   kDiverged = 77,
 };
 

@@ -47,6 +47,11 @@ class Interrupted : public Error {
   using Error::Error;
 };
 
+/// Another process of the run died, stopped or cannot be reached. Programs exit with 76.
+class PeerError : public Error {
+  using Error::Error;
+};
+
 /// A caller broke a function's contract (GATO_CHECK). A bug in the calling code, never caused by data.
 class ContractError : public Error {
   using Error::Error;

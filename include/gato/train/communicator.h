@@ -1,0 +1,109 @@
+#pragma once
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gato/core/config.h"
+#include "gato/core/launch.h"
+
+/// Exchange between the processes of a run (docs/distributed.md).
+namespace gato::train {
+
+/// `comm` in a config file.
+struct CommunicatorOptions {
+  double connect_seconds = 120;  ///< How long processes wait for each other at the start; > 0.
+  double timeout_seconds = 60;   ///< How long one operation may wait for another process; > 0.
+  std::string interface;         ///< Network interface ("eth0"); "": the one by which the master is reached.
+};
+GATO_CONFIG(CommunicatorOptions,
+            GATO_FIELD(connect_seconds, "Seconds that processes wait for each other at the start."),
+            GATO_FIELD(timeout_seconds,
+                       "Seconds that an operation may wait for another process before the run ends with exit code 76."),
+            GATO_FIELD(interface,
+                       "Network interface between the processes, such as eth0; empty: the one by which the master is "
+                       "reached."))
+void validate_config(const CommunicatorOptions& options, ConfigProblems& problems);
+
+/// Told when the calling thread begins and ends to wait for other processes, by the name of the operation. `ended` is
+/// called after a failure too. Called from the threads that call the communicator.
+class OperationObserver {
+ public:
+  virtual ~OperationObserver() = default;
+  virtual void began(std::string_view operation) = 0;
+  virtual void ended(std::string_view operation) = 0;
+};
+
+/// All processes of a run: Gloo between CPUs, NCCL between GPUs (whose control plane is Gloo as well). With one process
+/// nothing is exchanged and no operation does anything but what its result says.
+///
+/// Every process must call the same operations in the same order with tensors of the same type and size; `name` names
+/// an operation in messages. Operations may be called from any thread, one at a time. Tensors are dense, on the
+/// communicator's device, and must not be touched before Work::wait(). Each operation throws PeerError when another
+/// process died, stopped or cannot be reached within timeout_seconds; after the first PeerError every operation throws
+/// at once.
+class Communicator {
+ public:
+  /// An operation on its way.
+  class Work {
+   public:
+    Work();
+    Work(Work&&) noexcept;
+    Work& operator=(Work&&) noexcept;
+    ~Work();
+    /// On return the result is there: on a GPU for everything that is put on the current stream from now on. Throws
+    /// PeerError. Does nothing the second time.
+    void wait();
+    [[nodiscard]] bool done() const;  ///< Whether wait() would return at once.
+
+   private:
+    friend class Communicator;
+    struct State;
+    std::unique_ptr<State> state_;
+  };
+
+  /// One process for itself.
+  Communicator();
+  /// Meets the other processes at launch.master_address:master_port. launch.size == 1 touches no network. Throws
+  /// PeerError naming the ranks that did not come within connect_seconds, ConfigError for an interface or address that
+  /// does not exist, DeviceError where `device` is a GPU and this build has no NCCL.
+  [[nodiscard]] static std::shared_ptr<Communicator> connect(const Launch& launch, at::Device device,
+                                                             const CommunicatorOptions& options = {});
+  ~Communicator();
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  [[nodiscard]] int64_t rank() const;
+  [[nodiscard]] int64_t size() const;
+  [[nodiscard]] bool alone() const { return size() == 1; }
+  [[nodiscard]] std::string backend() const;  ///< "gloo", "nccl", or "none" when alone.
+
+  // Data. Sums are in the tensors' own type.
+  [[nodiscard]] Work all_reduce(const at::Tensor& x, std::string_view name);  ///< x becomes the sum over all ranks.
+  /// `out` [n] becomes part `rank` of the sum over all ranks of `in` [size x n]; may be a view of `in`'s own part.
+  [[nodiscard]] Work reduce_scatter(const at::Tensor& out, const at::Tensor& in, std::string_view name);
+  /// `out` [size x n] becomes every rank's `in` [n] in order; `in` may be a view of its own part of `out`.
+  [[nodiscard]] Work all_gather(const at::Tensor& out, const at::Tensor& in, std::string_view name);
+  [[nodiscard]] Work broadcast(const at::Tensor& x, int64_t root, std::string_view name);
+
+  // Control. These wait.
+  /// Every rank's text, by rank, at every rank. At most 1 GiB in all.
+  [[nodiscard]] std::vector<std::string> gather(const std::string& text, std::string_view name);
+  void barrier(std::string_view name);
+
+  /// Who is told of waiting; null: nobody. Set while no operation is on its way.
+  void set_observer(std::shared_ptr<OperationObserver> observer);
+  /// Seconds that callers have waited in operations so far.
+  [[nodiscard]] double seconds_waited() const;
+
+ private:
+  struct State;
+  explicit Communicator(std::shared_ptr<State> state);
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace gato::train
