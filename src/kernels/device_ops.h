@@ -87,11 +87,15 @@ class DeviceOps {
   virtual void dropout(const at::Tensor& x, double probability, const DropoutStream& stream,
                        const at::Tensor& y) const = 0;
   virtual void round_to_bf16(const at::Tensor& from, const at::Tensor& to) const = 0;
-  /// double [1] on the device.
-  [[nodiscard]] virtual at::Tensor squared_norm(const at::Tensor& x) const = 0;
+  /// `norm`: double [1] on the device, written.
+  virtual void squared_norm(const at::Tensor& x, const at::Tensor& norm) const = 0;
   virtual void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
                           const at::Tensor& second_moment, std::span<const UpdateSpan> spans, const AdamWStep& step,
                           const at::Tensor& compute) const = 0;
+  virtual void adamw_update(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
+                            const at::Tensor& second_moment, std::span<const UpdateSpan> spans,
+                            const AdamWSettings& settings, const StepNumbers& numbers,
+                            const at::Tensor& compute) const = 0;
 
   // The device itself.
   [[nodiscard]] virtual int num_devices() const = 0;

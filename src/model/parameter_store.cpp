@@ -138,6 +138,13 @@ void ParameterStore::update(const at::Tensor& first_moment, const at::Tensor& se
   kernels::adamw_step(values_, gradients_, first_moment, second_moment, spans, step, compute_);
 }
 
+void ParameterStore::update(const at::Tensor& first_moment, const at::Tensor& second_moment,
+                            std::span<const kernels::UpdateSpan> spans, const kernels::AdamWSettings& settings,
+                            const kernels::StepNumbers& numbers) {
+  GATO_CHECK(gradients_.defined(), "the store was made without gradients");
+  kernels::adamw_update(values_, gradients_, first_moment, second_moment, spans, settings, numbers, compute_);
+}
+
 kernels::Parameter ParameterStore::parameter(std::string_view name) const {
   const Segment* segment = find(name);
   GATO_CHECK(segment != nullptr, "there is no parameter named ", name);

@@ -163,7 +163,8 @@ class Streaming {
     const at::Tensor values = floats({size}), gradients = floats({size});
     const at::Tensor first = at::zeros_like(values), second = at::zeros_like(values);
     const at::Tensor copy = at::empty({size}, values.options().dtype(at::kBFloat16));
-    add("squared_norm", 4 * elements, [&] { static_cast<void>(ops_.squared_norm(gradients)); });
+    const at::Tensor norm = at::empty({1}, values.options().dtype(at::kDouble));
+    add("squared_norm", 4 * elements, [&] { ops_.squared_norm(gradients, norm); });
     const std::vector<kernels::UpdateSpan> spans{{0, size, true}};
     kernels::AdamWStep step;
     step.learning_rate = 1e-6;

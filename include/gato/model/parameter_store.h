@@ -72,6 +72,10 @@ class ParameterStore {
   /// kernels::adamw_step on this store: values() and compute() change.
   void update(const at::Tensor& first_moment, const at::Tensor& second_moment,
               std::span<const kernels::UpdateSpan> spans, const kernels::AdamWStep& step);
+  /// kernels::adamw_update on this store.
+  void update(const at::Tensor& first_moment, const at::Tensor& second_moment,
+              std::span<const kernels::UpdateSpan> spans, const kernels::AdamWSettings& settings,
+              const kernels::StepNumbers& numbers);
 
   /// Views of a parameter, sharing memory with the buffers. ContractError for an unknown name.
   [[nodiscard]] kernels::Parameter parameter(std::string_view name) const;

@@ -1,7 +1,6 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -103,6 +102,8 @@ class Communicator {
  private:
   struct State;
   explicit Communicator(std::shared_ptr<State> state);
+  template <class Start>
+  [[nodiscard]] Work start(std::string_view name, std::vector<at::Tensor> tensors, const Start& begin);
   std::shared_ptr<State> state_;
 };
 

@@ -17,23 +17,24 @@ __device__ __forceinline__ bool is_finite(double x) { return x - x == 0; }
 /// One thread.
 __global__ void prepare_update_kernel(PrepareUpdate call) {
   const double weight_sum = *call.weight_sum;
+  const double loss = *call.loss_sum / weight_sum;
+  const double gradient_norm = sqrt(*call.squared_norm) / weight_sum;
   PreparedUpdate prepared;
-  prepared.loss = *call.loss_sum / weight_sum;
-  prepared.gradient_norm = sqrt(*call.squared_norm) / weight_sum;
-  prepared.updates = *call.updates;
-  prepared.refused = !(weight_sum > 0 && is_finite(prepared.loss) && is_finite(prepared.gradient_norm));
+  prepared.refused = !(weight_sum > 0 && is_finite(loss) && is_finite(gradient_norm));
   if (prepared.refused == 0) {
-    prepared.updates += 1;
-    *call.updates = prepared.updates;
     const double learning_rate = *call.learning_rate;
-    const auto steps = static_cast<double>(prepared.updates);
-    const bool clip = call.clip_norm > 0 && prepared.gradient_norm > call.clip_norm;
-    prepared.grad_scale = static_cast<float>((clip ? call.clip_norm / prepared.gradient_norm : 1.0) / weight_sum);
+    const double number = *call.updates + 1;
+    const bool clip = call.clip_norm > 0 && gradient_norm > call.clip_norm;
+    prepared.grad_scale = static_cast<float>((clip ? call.clip_norm / gradient_norm : 1.0) / weight_sum);
     prepared.keep = static_cast<float>(1 - learning_rate * call.weight_decay);
-    prepared.step_size = static_cast<float>(learning_rate / (1 - pow(call.beta_1, steps)));
-    prepared.inverse_correction = static_cast<float>(1 / sqrt(1 - pow(call.beta_2, steps)));
+    prepared.step_size = static_cast<float>(learning_rate / (1 - pow(call.beta_1, number)));
+    prepared.inverse_correction = static_cast<float>(1 / sqrt(1 - pow(call.beta_2, number)));
   }
   *call.prepared = prepared;
+  call.outcome[0] = loss;
+  call.outcome[1] = gradient_norm;
+  call.outcome[2] = weight_sum;
+  call.outcome[3] = prepared.refused;
 }
 
 /// The device's form of AdamWUpdate.
@@ -121,6 +122,7 @@ void prepare_update(const PrepareUpdate& call, Stream stream) {
   check_pointer(call.learning_rate, "learning_rate");
   check_pointer(call.updates, "updates");
   check_pointer(call.prepared, "prepared");
+  check_pointer(call.outcome, "outcome");
   GATO_CHECK(call.beta_1 >= 0 && call.beta_1 < 1 && call.beta_2 >= 0 && call.beta_2 < 1,
              "betas must be in [0, 1), are ", call.beta_1, " and ", call.beta_2);
   launch({"prepare_update", 1, 1, 0, stream}, prepare_update_kernel, call);

@@ -24,27 +24,26 @@ struct UpdateBlock {
 /// left alone. Throws ContractError for spans that overlap or reach out of a buffer of `elements`.
 [[nodiscard]] std::vector<UpdateBlock> make_update_blocks(std::span<const FlatSpan> spans, int64_t elements);
 
-/// What prepare_update finds, in device memory; copied to the host whenever somebody wants to know.
+/// What prepare_update tells adamw_update, in device memory.
 struct PreparedUpdate {
-  double loss = 0;               ///< Mean over the weights.
-  double gradient_norm = 0;      ///< Of the mean loss, before clipping.
-  int64_t updates = 0;           ///< Number of this update, from 1; with `refused` that of the last one.
   int32_t refused = 0;           ///< 1: loss or norm is not finite, or there was no weight; nothing will be updated.
   float grad_scale = 0;          ///< Multiplies every gradient: clipping factor / sum of weights.
   float keep = 0;                ///< 1 - learning rate x weight decay.
-  float step_size = 0;           ///< Learning rate / (1 - beta_1^updates).
-  float inverse_correction = 0;  ///< 1 / sqrt(1 - beta_2^updates).
+  float step_size = 0;           ///< Learning rate / (1 - beta_1^number of this update).
+  float inverse_correction = 0;  ///< 1 / sqrt(1 - beta_2^number of this update).
 };
 
 /// Decides on an update from numbers that only the device knows, so that a captured step needs no host in between. All
-/// pointers are to one value each in device memory.
+/// pointers are to one value each in device memory, unless said.
 struct PrepareUpdate {
   const double* squared_norm = nullptr;   ///< Of the gradients of the summed loss.
   const double* loss_sum = nullptr;       ///< Sum of weight x loss.
   const double* weight_sum = nullptr;     ///< Sum of the weights.
   const double* learning_rate = nullptr;  ///< Of this step.
-  int64_t* updates = nullptr;             ///< Updates done so far; counted on unless refused.
-  PreparedUpdate* prepared = nullptr;
+  const double* updates = nullptr;        ///< Updates done before: whole, not negative.
+  PreparedUpdate* prepared = nullptr;     ///< Written.
+  double* outcome = nullptr;              ///< Written, four values: mean loss, norm of its gradient before clipping, sum
+                                          ///< of the weights, and 1 if the update is refused, else 0.
   double beta_1 = 0.9, beta_2 = 0.95, weight_decay = 0;
   double clip_norm = 0;  ///< Larger gradient norms are scaled down to it; 0: never.
 };

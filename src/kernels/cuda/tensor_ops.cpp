@@ -100,12 +100,22 @@ at::Tensor to_device_bytes(const T* values, int64_t count, const at::Tensor& lik
 PreparedUpdate prepare_on_host(const AdamWStep& step) {
   const auto updates = static_cast<double>(step.step);
   PreparedUpdate prepared;
-  prepared.updates = step.step;
   prepared.grad_scale = static_cast<float>(step.grad_scale);
   prepared.keep = static_cast<float>(1 - step.learning_rate * step.weight_decay);
   prepared.step_size = static_cast<float>(step.learning_rate / (1 - std::pow(step.beta_1, updates)));
   prepared.inverse_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(step.beta_2, updates)));
   return prepared;
+}
+
+AdamWUpdate update_of(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
+                      const at::Tensor& second_moment, const at::Tensor& compute) {
+  AdamWUpdate call;
+  call.values = mutable_data<float>(values);
+  call.gradients = data<float>(gradients);
+  call.first_moment = mutable_data<float>(first_moment);
+  call.second_moment = mutable_data<float>(second_moment);
+  call.compute = mutable_data(compute);
+  return call;
 }
 
 bool same(std::span<const UpdateSpan> a, const std::vector<UpdateSpan>& b) {
@@ -357,16 +367,14 @@ void TensorOps::round_to_bf16(const at::Tensor& from, const at::Tensor& to) cons
           place.stream());
 }
 
-at::Tensor TensorOps::squared_norm(const at::Tensor& x) const {
+void TensorOps::squared_norm(const at::Tensor& x, const at::Tensor& norm) const {
   const Place place(x);
-  const at::Tensor norm = at::empty({1}, x.options().dtype(at::kDouble));
   const at::Tensor workspace = scratch(squared_norm_workspace(x.numel()), x);
   cuda::squared_norm({.count = x.numel(),
                       .x = data<float>(x),
                       .norm = mutable_data<double>(norm),
                       .workspace = mutable_data(workspace)},
                      place.stream());
-  return norm;
 }
 
 TensorOps::UpdateTable TensorOps::update_table(std::span<const UpdateSpan> spans, const at::Tensor& values) const {
@@ -388,21 +396,42 @@ void TensorOps::adamw_step(const at::Tensor& values, const at::Tensor& gradients
                            const at::Tensor& second_moment, std::span<const UpdateSpan> spans, const AdamWStep& step,
                            const at::Tensor& compute) const {
   const Place place(values);
-  const UpdateTable table = update_table(spans, values);
   const PreparedUpdate prepared = prepare_on_host(step);
   const at::Tensor on_device = to_device_bytes(&prepared, 1, values);
-  adamw_update({.blocks = static_cast<const UpdateBlock*>(data(table.blocks)),
-                .num_blocks = table.num_blocks,
-                .values = mutable_data<float>(values),
-                .gradients = data<float>(gradients),
-                .first_moment = mutable_data<float>(first_moment),
-                .second_moment = mutable_data<float>(second_moment),
-                .compute = mutable_data(compute),
-                .prepared = static_cast<const PreparedUpdate*>(data(on_device)),
-                .beta_1 = step.beta_1,
-                .beta_2 = step.beta_2,
-                .epsilon = step.epsilon},
-               place.stream());
+  AdamWUpdate call = update_of(values, gradients, first_moment, second_moment, compute);
+  call.prepared = static_cast<const PreparedUpdate*>(data(on_device));
+  call.beta_1 = step.beta_1;
+  call.beta_2 = step.beta_2;
+  call.epsilon = step.epsilon;
+  run_update(call, update_table(spans, values), place.stream());
+}
+
+void TensorOps::adamw_update(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
+                             const at::Tensor& second_moment, std::span<const UpdateSpan> spans,
+                             const AdamWSettings& settings, const StepNumbers& numbers,
+                             const at::Tensor& compute) const {
+  const Place place(values);
+  const at::Tensor prepared = scratch(sizeof(PreparedUpdate), values);
+  const auto* sums = data<double>(numbers.sums());
+  const auto* rates = data<double>(numbers.rates());
+  prepare_update({.squared_norm = sums,
+                  .loss_sum = sums + 1,
+                  .weight_sum = sums + 2,
+                  .learning_rate = rates,
+                  .updates = rates + 1,
+                  .prepared = static_cast<PreparedUpdate*>(mutable_data(prepared)),
+                  .outcome = mutable_data<double>(numbers.outcome()),
+                  .beta_1 = settings.beta_1,
+                  .beta_2 = settings.beta_2,
+                  .weight_decay = settings.weight_decay,
+                  .clip_norm = settings.clip_norm},
+                 place.stream());
+  AdamWUpdate call = update_of(values, gradients, first_moment, second_moment, compute);
+  call.prepared = static_cast<const PreparedUpdate*>(data(prepared));
+  call.beta_1 = settings.beta_1;
+  call.beta_2 = settings.beta_2;
+  call.epsilon = settings.epsilon;
+  run_update(call, update_table(spans, values), place.stream());
 }
 
 }  // namespace gato::kernels::cuda

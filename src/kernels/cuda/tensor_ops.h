@@ -33,10 +33,13 @@ class TensorOps : public DeviceOps {
   void dropout(const at::Tensor& x, double probability, const DropoutStream& stream,
                const at::Tensor& y) const override;
   void round_to_bf16(const at::Tensor& from, const at::Tensor& to) const override;
-  [[nodiscard]] at::Tensor squared_norm(const at::Tensor& x) const override;
+  void squared_norm(const at::Tensor& x, const at::Tensor& norm) const override;
   void adamw_step(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
                   const at::Tensor& second_moment, std::span<const UpdateSpan> spans, const AdamWStep& step,
                   const at::Tensor& compute) const override;
+  void adamw_update(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
+                    const at::Tensor& second_moment, std::span<const UpdateSpan> spans, const AdamWSettings& settings,
+                    const StepNumbers& numbers, const at::Tensor& compute) const override;
 
  private:
   /// The device's table of what to update, made once per set of spans.
