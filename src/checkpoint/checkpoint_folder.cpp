@@ -18,7 +18,6 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kStepPrefix = "step-";
 constexpr size_t kStepDigits = 8;
-constexpr size_t kAlwaysKept = 2;  // the newest valid checkpoints that nothing deletes
 
 /// Names in `folder`; none when it is missing.
 std::vector<std::string> names_in(const Path& folder) {
@@ -48,28 +47,6 @@ std::optional<std::string_view> unfinished_by(std::string_view name) {
     if (rest.starts_with(mark)) return rest.substr(mark.size(), rest.find('.', 1) - mark.size());
   }
   return std::nullopt;
-}
-
-/// Valid as far as deciding needs: the newest to `depth` until enough are established, older ones by their sizes.
-std::vector<CheckpointInfo> valid_checkpoints(const Path& folder, VerifyDepth depth) {
-  std::vector<CheckpointInfo> valid;
-  for (const CheckpointInfo& checkpoint : list_checkpoints(folder)) {
-    const VerifyDepth needed = valid.size() < kAlwaysKept ? depth : VerifyDepth::kSizes;
-    if (verify_checkpoint(checkpoint.path, needed).empty()) valid.push_back(checkpoint);
-  }
-  return valid;
-}
-
-/// Those of `valid` (by falling step) that `retention` does not keep, oldest first.
-std::vector<CheckpointInfo> not_kept(const std::vector<CheckpointInfo>& valid, const Retention& retention) {
-  const size_t num_kept = std::max<size_t>(kAlwaysKept, static_cast<size_t>(std::max<int64_t>(0, retention.keep_last)));
-  std::vector<CheckpointInfo> doomed;
-  for (size_t i = valid.size(); i > num_kept; --i) {
-    const CheckpointInfo& checkpoint = valid[i - 1];
-    if (retention.keep_every > 0 && checkpoint.step % retention.keep_every == 0) continue;
-    doomed.push_back(checkpoint);
-  }
-  return doomed;
 }
 
 }  // namespace
@@ -103,8 +80,8 @@ std::vector<CheckpointInfo> list_checkpoints(const Path& folder) {
 }
 
 void warn_of_damage(const CheckpointInfo& checkpoint, const std::vector<Damage>& damages) {
-  log::warning("checkpoint", checkpoint.path.string(), " is damaged and passed over: ", damages.front().describe(),
-               damages.size() > 1 ? cat(" (and ", damages.size() - 1, " more)") : "", "; it is left where it is");
+  log::warning("checkpoint", checkpoint.path.string(), " is damaged and passed over: ", summary_of(damages),
+               "; it is left where it is");
 }
 
 std::optional<CheckpointInfo> newest_valid(const Path& folder, const DamageCallback& on_damaged, VerifyDepth depth) {
@@ -116,12 +93,22 @@ std::optional<CheckpointInfo> newest_valid(const Path& folder, const DamageCallb
   return std::nullopt;
 }
 
-std::vector<CheckpointInfo> prune(const Path& folder, Retention retention, VerifyDepth depth) {
-  // Sizes first: reading everything is for the case that something is to be deleted.
-  if (not_kept(valid_checkpoints(folder, VerifyDepth::kSizes), retention).empty()) return {};
-  std::vector<CheckpointInfo> doomed = not_kept(valid_checkpoints(folder, depth), retention);
-  for (const CheckpointInfo& checkpoint : doomed) delete_tree(checkpoint.path);
-  return doomed;
+Path set_aside(const CheckpointInfo& checkpoint) {
+  const Path kept = free_damaged_name(checkpoint.path);
+  rename_new_durable(checkpoint.path, kept);
+  return kept;
+}
+
+void set_damaged_aside(const CheckpointInfo& checkpoint, const std::vector<Damage>& damages) {
+  const auto is_unreadable = [](const Damage& damage) { return damage.unreadable; };
+  if (std::all_of(damages.begin(), damages.end(), is_unreadable)) {
+    log::warning("checkpoint", checkpoint.path.string(), " cannot be read and is passed over: ", summary_of(damages),
+                 "; it is left where it is");
+    return;
+  }
+  const Path kept = set_aside(checkpoint);
+  log::warning("checkpoint", checkpoint.path.string(), " is damaged and passed over: ", summary_of(damages),
+               "; it is kept as ", kept.filename().string());
 }
 
 std::vector<Path> clean_checkpoints(const Path& folder) {

@@ -90,6 +90,15 @@ void delete_tree(const Path& path) {
   if (error) throw_io(doomed, "delete the folder", error);
 }
 
+Path free_damaged_name(const Path& path) {
+  Path name;
+  int64_t number = 0;
+  do {
+    name = cat(path.string(), kDamagedMark, ++number);
+  } while (is_there(name));
+  return name;
+}
+
 bool settle_replaced(const Path& path) {
   const Path aside = path.string() + std::string(kReplacedMark);
   if (!is_there(aside)) return false;
@@ -101,11 +110,7 @@ bool settle_replaced(const Path& path) {
     delete_tree(aside);
     return true;
   }
-  Path kept;
-  int64_t number = 0;
-  do {
-    kept = cat(path.string(), kDamagedMark, ++number);
-  } while (is_there(kept));
+  const Path kept = free_damaged_name(path);
   rename_durable(aside, kept);
   log::warning("checkpoint", path.string(), ": a damaged checkpoint of this step was there; it is kept as ",
                kept.filename().string());

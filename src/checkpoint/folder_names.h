@@ -16,10 +16,6 @@ inline constexpr std::string_view kReplacedMark =
     ".replaced";                                               ///< step-N.replaced: valid, a new step-N is being named.
 inline constexpr std::string_view kDamagedMark = ".damaged-";  ///< step-N.damaged-K: kept aside, never touched again.
 
-/// Names this process for as long as the machine runs: "<process id>-<its start time in clock ticks>", so that a later
-/// process with the same id is told apart.
-[[nodiscard]] std::string process_tag();
-
 /// Whether the process that process_tag() named still runs on this machine. Anything that is no tag is of no process.
 [[nodiscard]] bool is_running(std::string_view tag);
 
@@ -34,6 +30,9 @@ void delete_tree(const Path& path);
 /// gets the name back; otherwise it is deleted if it is valid, and kept as path.damaged-K if it is not. Nothing to do
 /// is no error. Returns whether something was deleted.
 bool settle_replaced(const Path& path);
+
+/// `path`.damaged-K with the lowest K from 1 that is not taken.
+[[nodiscard]] Path free_damaged_name(const Path& path);
 
 /// Makes `link` a symbolic link to `target`, in one step when another link has the name.
 void replace_link(const Path& link, const std::string& target);

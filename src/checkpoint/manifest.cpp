@@ -116,7 +116,27 @@ void check_own_checksum(std::string_view text, const std::string& origin) {
   }
 }
 
+constexpr int kMaxDepth = 4;
+
 }  // namespace
+
+std::string entries_to_text(const std::vector<FileEntry>& entries) {
+  std::vector<std::string> texts;
+  for (const FileEntry& entry : entries) texts.push_back(std::string(trim(entry_text(entry))));
+  return "[" + join(texts, ", ") + "]";
+}
+
+std::vector<FileEntry> parse_entries(std::string_view text, const std::string& origin) {
+  try {
+    const Json json = parse_json(text, origin, {.max_bytes = kMaxManifestBytes, .max_depth = kMaxDepth});
+    if (!json.is_array()) throw DataError(cat(origin, ": a list of files is expected"));
+    std::vector<FileEntry> entries;
+    for (const Json& entry : json) entries.push_back(parse_entry(entry, cat(origin, ": [", entries.size(), "]")));
+    return entries;
+  } catch (const DataError& error) {
+    throw CheckpointError(error.what());
+  }
+}
 
 const FileEntry* Manifest::find(std::string_view name) const {
   const auto found =
@@ -148,7 +168,7 @@ std::string to_text(const Manifest& manifest) {
 Manifest parse_manifest(std::string_view text, const std::string& origin) {
   check_own_checksum(text, origin);
   try {
-    return parse_fields(parse_json(text, origin, {.max_bytes = kMaxManifestBytes, .max_depth = 4}), origin);
+    return parse_fields(parse_json(text, origin, {.max_bytes = kMaxManifestBytes, .max_depth = kMaxDepth}), origin);
   } catch (const DataError& error) {
     throw CheckpointError(error.what());
   }

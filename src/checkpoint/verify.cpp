@@ -1,7 +1,9 @@
 #include <algorithm>
+#include <cerrno>
 #include <system_error>
 
 #include "checkpoint/checksums.h"
+#include "checkpoint/verify_files.h"
 #include "gato/checkpoint/checkpoint.h"
 #include "gato/core/error.h"
 #include "gato/core/text.h"
@@ -60,6 +62,8 @@ class FileCheck {
             cat("the file has ", file.size(), " bytes, the manifest says ", entry_.size));
       }
       if (depth == VerifyDepth::kContent) compare_content(file);
+    } catch (const IoError& error) {
+      add_unreadable(0, error);
     } catch (const Error& error) {
       add(0, error.what());
     }
@@ -69,6 +73,9 @@ class FileCheck {
 
  private:
   void add(uint64_t offset, const std::string& reason) { damages_.push_back({entry_.name, offset, reason}); }
+  void add_unreadable(uint64_t offset, const IoError& error) {
+    damages_.push_back({entry_.name, offset, error.what(), error.error_number() != ENOENT});
+  }
 
   /// Compares the chunks that are wholly there.
   void compare_content(const InputFile& file) {
@@ -81,6 +88,8 @@ class FileCheck {
       const auto chunk = std::span(buffer).first(static_cast<size_t>(chunk_bytes));
       try {
         file.read_at(offset, chunk);
+      } catch (const IoError& error) {
+        return add_unreadable(offset, error);
       } catch (const Error& error) {
         return add(offset, error.what());
       }
@@ -111,10 +120,26 @@ class FileCheck {
 
 std::string Damage::describe() const { return cat(file, " at offset ", offset, ": ", reason); }
 
+std::string summary_of(const std::vector<Damage>& damages) {
+  if (damages.empty()) return "nothing is wrong with it";
+  return damages.front().describe() + (damages.size() > 1 ? cat(" (and ", damages.size() - 1, " more)") : "");
+}
+
+std::vector<Damage> check_files(const Path& root, const std::vector<FileEntry>& files, VerifyDepth depth) {
+  std::vector<Damage> damages;
+  for (const FileEntry& entry : files) {
+    const std::vector<Damage> found = FileCheck(root, entry).run(root, depth);
+    damages.insert(damages.end(), found.begin(), found.end());
+  }
+  return damages;
+}
+
 std::vector<Damage> verify_checkpoint(const Path& path, VerifyDepth depth) {
   Manifest manifest;
   try {
     manifest = read_manifest(path);
+  } catch (const IoError& error) {
+    return {{kManifestName, 0, error.what(), error.error_number() != ENOENT}};
   } catch (const Error& error) {
     return {{kManifestName, 0, error.what()}};
   }
@@ -123,10 +148,8 @@ std::vector<Damage> verify_checkpoint(const Path& path, VerifyDepth depth) {
   if (named_step && *named_step != manifest.step) {
     damages.push_back({kManifestName, 0, cat("it is of step ", manifest.step, ", the folder says ", *named_step)});
   }
-  for (const FileEntry& entry : manifest.files) {
-    const std::vector<Damage> found = FileCheck(path, entry).run(path, depth);
-    damages.insert(damages.end(), found.begin(), found.end());
-  }
+  const std::vector<Damage> found = check_files(path, manifest.files, depth);
+  damages.insert(damages.end(), found.begin(), found.end());
   return damages;
 }
 

@@ -343,6 +343,19 @@ void rename_durable(const Path& from, const Path& to) {
   if (folder_of(from) != folder_of(to)) fsync_folder(folder_of(from));
 }
 
+void rename_new_durable(const Path& from, const Path& to) {
+  if (detail::seam_rename_new(from.c_str(), to.c_str()) != 0) {
+    throw_io(to, cat("rename ", from.filename().string(), " to this name"), errno);
+  }
+  fsync_folder(folder_of(to));
+  if (folder_of(from) != folder_of(to)) fsync_folder(folder_of(from));
+}
+
+void drop_from_cache(const Path& path) {
+  const Descriptor file(open_retrying(path, O_RDONLY | O_NONBLOCK));
+  if (file.get() >= 0) static_cast<void>(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED));
+}
+
 size_t remove_abandoned_temporaries(const Path& folder) {
   std::error_code error;
   std::filesystem::directory_iterator entries(folder_of(folder / "x"), error);

@@ -1,6 +1,7 @@
 #include "file_faults.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -103,6 +104,19 @@ int seam_fsync(int descriptor, const std::string& path) {
 int seam_rename(const char* from, const char* to) {
   FileFault fault;
   if (is_failing(FileOperation::kRename, to, fault)) return fail(fault);
+  return ::rename(from, to);
+}
+
+int seam_rename_new(const char* from, const char* to) {
+  FileFault fault;
+  if (is_failing(FileOperation::kRename, to, fault)) return fail(fault);
+  if (::renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
+  if (errno != EINVAL && errno != ENOSYS) return -1;
+  struct stat ignored {};  // a file system without that flag: looking first is all there is
+  if (::lstat(to, &ignored) == 0) {
+    errno = EEXIST;
+    return -1;
+  }
   return ::rename(from, to);
 }
 

@@ -53,5 +53,6 @@ ssize_t seam_pread(int descriptor, const std::string& path, void* buffer, size_t
 ssize_t seam_write(int descriptor, const std::string& path, const void* data, size_t size);
 int seam_fsync(int descriptor, const std::string& path);
 int seam_rename(const char* from, const char* to);
+int seam_rename_new(const char* from, const char* to);  // fails with EEXIST when there is something named `to`
 
 }  // namespace gato::detail

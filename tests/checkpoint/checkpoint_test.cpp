@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "checkpoint/folder_names.h"
+#include "gato/checkpoint/retention.h"
 #include "gato/core/error.h"
 #include "small_checkpoint.h"
 #include "support/child_process.h"

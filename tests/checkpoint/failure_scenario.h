@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gato/checkpoint/checkpoint.h"
+#include "gato/checkpoint/retention.h"
 #include "gato/core/error.h"
 #include "small_checkpoint.h"
 #include "support/file_faults.h"

@@ -37,6 +37,11 @@ struct Manifest {
 /// checksums per file. Throws CheckpointError naming `origin`, and offset or key.
 [[nodiscard]] Manifest parse_manifest(std::string_view text, const std::string& origin);
 
+/// Entries as one line of JSON, for sending them to the process that writes the manifest, and back. CheckpointError
+/// naming `origin` and the key for everything that could not stand in a manifest.
+[[nodiscard]] std::string entries_to_text(const std::vector<FileEntry>& entries);
+[[nodiscard]] std::vector<FileEntry> parse_entries(std::string_view text, const std::string& origin);
+
 /// Whether `name` may stand in a manifest: relative, at most 512 bytes, valid UTF-8 without control characters, no
 /// empty part, no "." or "..", not the manifest's own name.
 [[nodiscard]] bool is_valid_file_name(std::string_view name);

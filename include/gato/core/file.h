@@ -43,6 +43,11 @@ void make_folders(const Path& path);                    ///< mkdir -p.
 void fsync_file(const Path& path);                      ///< For files that were written by other means.
 void fsync_folder(const Path& path);                    ///< Makes renames in it durable.
 void rename_durable(const Path& from, const Path& to);  ///< rename(2), then fsync of the parent folder.
+/// The same, but IoError (EEXIST) when there is something named `to`, which stays as it is.
+void rename_new_durable(const Path& from, const Path& to);
+/// Asks the system to forget what it holds of a file in memory, so that the next read comes from the disk. The file
+/// must have been fsynced. Best effort, no error.
+void drop_from_cache(const Path& path);
 
 /// Removes the temporary files of atomic writes that killed processes left in `folder` (not in folders below it); those
 /// that are being written, on this machine or another, stay. Returns how many it removed. A missing folder has none.
