@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "attention_record.h"
+#include "gato/checkpoint/retention.h"
 #include "gato/core/log.h"
 #include "gato/core/profile.h"
 #include "gato/core/signals.h"
