@@ -32,6 +32,8 @@ Failure describe_current_exception() {
     return {kPreempted, error.what()};
   } catch (const PeerError& error) {
     return {kPeerLost, error.what()};
+  } catch (const NoProgressError& error) {
+    return {kNoProgress, error.what()};
   } catch (const std::bad_alloc&) {
     return {kFailed, "out of memory; use fewer rows per step (train.micro_batch_rows) or a smaller model"};
   } catch (const std::exception& error) {

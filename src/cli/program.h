@@ -16,6 +16,7 @@ enum ExitCode : int {
   kPreempted = 75,  ///< Everything is saved; the same command goes on.
   kPeerLost = 76,   ///< Another process of the run died, stopped or cannot be reached.
   kDiverged = 77,
+  kNoProgress = 93,  ///< The same step failed again and again: do not restart.
 };
 
 /// A program: `setup` declares options and subcommands on the app and returns what to run after parsing, which returns

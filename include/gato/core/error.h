@@ -52,6 +52,11 @@ class PeerError : public Error {
   using Error::Error;
 };
 
+/// The run has failed at the same step again and again: restarting it is of no use. Programs exit with 93.
+class NoProgressError : public Error {
+  using Error::Error;
+};
+
 /// A caller broke a function's contract (GATO_CHECK). A bug in the calling code, never caused by data.
 class ContractError : public Error {
   using Error::Error;
