@@ -62,6 +62,9 @@ void validate_config(const LoopConfig& config, ConfigProblems& problems) {
   count("checkpoint_every", config.checkpoint_every, 1);
   count("keep_checkpoints", config.keep_checkpoints, 2);
   count("keep_every", config.keep_every, 0);
+  count("keep_best", config.keep_best, 0);
+  count("save_failures", config.save_failures, 1);
+  if (config.keep_best > 0 && config.best_by.empty()) problems.add("best_by", "must name a score for keep_best");
   in_range("max_minutes", config.max_minutes, 0, 1e9);
   in_range("threads", static_cast<double>(config.threads), 0, 4096);
   count("demonstration_steps", config.demonstration_steps, 0);
@@ -71,12 +74,17 @@ void validate_config(const LoopConfig& config, ConfigProblems& problems) {
   }
 }
 
+void validate_config(const CommunicatorOptions& options, ConfigProblems& problems) {
+  constexpr double kShortest = 0.1, kLongest = 24 * 3600;  // seconds
+  RangeChecks in_range(problems);
+  in_range("connect_seconds", options.connect_seconds, kShortest, kLongest);
+  in_range("timeout_seconds", options.timeout_seconds, kShortest, kLongest);
+  in_range("bucket_mib", options.bucket_mib, 0, 1024);
+}
+
 std::string why_no_cuda_graph(const TrainingConfig& config) {
   if (!config.train.cuda_graph) return "";
   if (config.train.device == "cpu") return "is for a GPU, but train.device is cpu";
-  if (config.model.dropout > 0) {
-    return cat("does not go with model.dropout ", config.model.dropout, ": a graph would drop the same in every step");
-  }
   if (config.model.position == model::PositionEncoding::kRelative) {
     return "does not go with model.position relative, which is computed by plain operations; use rotary or none";
   }

@@ -7,26 +7,11 @@
 #include <string_view>
 #include <vector>
 
-#include "gato/core/config.h"
 #include "gato/core/launch.h"
+#include "gato/train/config.h"
 
 /// Exchange between the processes of a run (docs/distributed.md).
 namespace gato::train {
-
-/// `comm` in a config file.
-struct CommunicatorOptions {
-  double connect_seconds = 120;  ///< How long processes wait for each other at the start; > 0.
-  double timeout_seconds = 60;   ///< How long one operation may wait for another process; > 0.
-  std::string interface;         ///< Network interface ("eth0"); "": the one by which the master is reached.
-};
-GATO_CONFIG(CommunicatorOptions,
-            GATO_FIELD(connect_seconds, "Seconds that processes wait for each other at the start."),
-            GATO_FIELD(timeout_seconds,
-                       "Seconds that an operation may wait for another process before the run ends with exit code 76."),
-            GATO_FIELD(interface,
-                       "Network interface between the processes, such as eth0; empty: the one by which the master is "
-                       "reached."))
-void validate_config(const CommunicatorOptions& options, ConfigProblems& problems);
 
 /// Told when the calling thread begins and ends to wait for other processes, by the name of the operation. `ended` is
 /// called after a failure too. Called from the threads that call the communicator.
@@ -92,7 +77,8 @@ class Communicator {
   // Control. These wait.
   /// Every rank's text, by rank, at every rank. At most 1 GiB in all.
   [[nodiscard]] std::vector<std::string> gather(const std::string& text, std::string_view name);
-  void barrier(std::string_view name);
+  /// Waits for all ranks; for `patience_seconds` where that is more than the usual timeout (a rank may be at work).
+  void barrier(std::string_view name, double patience_seconds = 0);
 
   /// Who is told of waiting; null: nobody. Set while no operation is on its way.
   void set_observer(std::shared_ptr<OperationObserver> observer);

@@ -41,26 +41,41 @@ struct MicroBatchRows {
 bool parse_config_value(const ConfigNode& node, MicroBatchRows& value, std::string& expected);
 std::string config_value_yaml(const MicroBatchRows& value);
 
+/// Which scores are the best.
+enum class BestIs { kMax, kMin };
+GATO_CONFIG_ENUM(BestIs, 2, {"max", BestIs::kMax}, {"min", BestIs::kMin})
+
 /// The training loop.
 struct LoopConfig {
   int64_t steps = 1000000;
   int64_t batch_rows = 512;              ///< Rows per step, over all processes.
   MicroBatchRows micro_batch_rows = {};  ///< Rows per forward pass. Gradients are accumulated.
-  bool recompute = false;       ///< Backward computes the blocks again: the same numbers, less memory, a third slower.
-  bool cuda_graph = false;      ///< Whether a GPU gets a micro-batch's work as one CUDA graph: docs/programs.md.
-  std::string device = "auto";  ///< auto (a GPU where there is one), cpu, cuda or cuda:N.
-  int64_t seed = 0;             ///< Of parameters, data order and stochastic depth.
-  double soft_target_bins = 0;  ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
-  int64_t log_every = 100;      ///< Steps between lines on the console and points in metrics.jsonl.
+  bool recompute = false;        ///< Backward computes the blocks again: the same numbers, less memory, a third slower.
+  bool shard_optimizer = false;  ///< Whether each process keeps its own part of AdamW's moments alone (ZeRO-1).
+  bool cuda_graph = false;       ///< Whether a GPU gets a micro-batch's work as one CUDA graph: docs/programs.md.
+  std::string device = "auto";   ///< auto (a GPU where there is one), cpu, cuda or cuda:N.
+  int64_t seed = 0;              ///< Of parameters, data order and stochastic depth.
+  double soft_target_bins = 0;   ///< Standard deviation, in bins, of soft targets for continuous actions; 0: hard.
+  int64_t log_every = 100;       ///< Steps between lines on the console and points in metrics.jsonl.
   int64_t validate_every = 1000;  ///< Steps between validations; 0: only at the end.
   int64_t validation_rows = 64;
   int64_t checkpoint_every = 1000;  ///< Steps between checkpoints; one is always saved at the end and on a stop signal.
   int64_t keep_checkpoints = 3;     ///< Newest checkpoints kept; at least 2.
   int64_t keep_every = 0;           ///< Also every checkpoint whose step is divisible by this; 0: none.
-  double max_minutes = 0;           ///< Save and stop (exit code 75) after this time; 0: no limit.
-  int64_t threads = 0;              ///< Threads of the process; 0: GATO_NUM_THREADS or all processors.
-  int64_t demonstration_steps = 64;  ///< Steps of demonstrations per task kept in checkpoints.
-  int64_t heldout_tokens = 20000;    ///< Tokens of held-out documents per text task kept in checkpoints.
+  int64_t keep_best = 0;            ///< Also as many with the best `best_by`.
+  std::string best_by = "validation/loss";  ///< A metric, or SUITE:mean_score, SUITE:tasks_at_50, SUITE:TASK.
+  BestIs best_is = BestIs::kMin;
+  bool background_save = true;   ///< Whether training goes on while a checkpoint is written, from a copy in memory.
+  int64_t save_failures = 3;     ///< Saves in a row that may fail before the run stops.
+  bool verify_last_save = true;  ///< Whether the checkpoint of a finished run is read back before it counts.
+  std::string init_from;         ///< Weights that a new run begins with; "": random ones.
+  std::vector<std::string> init_include = {"*"};  ///< Patterns of parameters taken from there,
+  std::vector<std::string> init_exclude = {};     ///< but not these.
+  bool init_strict = true;                        ///< Whether what is missing, left over or misshapen is an error.
+  double max_minutes = 0;                         ///< Save and stop (exit code 75) after this time; 0: no limit.
+  int64_t threads = 0;                            ///< Threads of the process; 0: GATO_NUM_THREADS or all processors.
+  int64_t demonstration_steps = 64;               ///< Steps of demonstrations per task kept in checkpoints.
+  int64_t heldout_tokens = 20000;                 ///< Tokens of held-out documents per text task kept in checkpoints.
 };
 GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
             GATO_FIELD(batch_rows, "Rows per update, over all processes."),
@@ -70,6 +85,9 @@ GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
             GATO_FIELD(recompute,
                        "Whether backward computes the blocks again instead of keeping what is inside them: the same "
                        "numbers with much less memory, a third slower."),
+            GATO_FIELD(shard_optimizer,
+                       "Whether each of several processes keeps and updates a part of AdamW's state alone: the same "
+                       "numbers with less memory."),
             GATO_FIELD(cuda_graph,
                        "Whether a GPU gets the blocks, head and loss of a micro-batch, forward and backward, as one "
                        "CUDA graph: the same numbers but for rounding, less work for the CPU. Not with dropout, "
@@ -84,11 +102,48 @@ GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
             GATO_FIELD(checkpoint_every, "Steps between checkpoints."),
             GATO_FIELD(keep_checkpoints, "Newest checkpoints kept; at least 2."),
             GATO_FIELD(keep_every, "Also keep every checkpoint whose step is divisible by this; 0: none."),
+            GATO_FIELD(keep_best, "Also keep as many checkpoints with the best `best_by`; 0: none."),
+            GATO_FIELD(best_by,
+                       "What is best: a metric such as validation/loss, or of an evaluation SUITE:mean_score, "
+                       "SUITE:tasks_at_50 or SUITE:TASK (a task's score)."),
+            GATO_FIELD(best_is, "max or min."),
+            GATO_FIELD(background_save,
+                       "Whether training goes on while a checkpoint is written, from a copy of parameters and moments "
+                       "in memory (12 bytes per parameter)."),
+            GATO_FIELD(save_failures, "Saves in a row that may fail before the run stops; at least 1."),
+            GATO_FIELD(verify_last_save,
+                       "Whether the checkpoint of a finished run is read back from the disk before it counts."),
+            GATO_FIELD(init_from,
+                       "Weights that a new run begins with: a checkpoint, a run folder, an export or a safetensors "
+                       "file; empty: random ones."),
+            GATO_FIELD(init_include, "Patterns of the parameters that are taken from train.init_from."),
+            GATO_FIELD(init_exclude, "Patterns of parameters that are not, though they match init_include."),
+            GATO_FIELD(init_strict,
+                       "Whether parameters that train.init_from lacks, has too many or of another shape are an error; "
+                       "false: they are listed, and what fits is taken."),
             GATO_FIELD(max_minutes, "Save and stop with exit code 75 after this time; 0: no limit."),
             GATO_FIELD(threads, "Threads; 0: GATO_NUM_THREADS or all processors."),
             GATO_FIELD(demonstration_steps, "Steps of demonstrations per task kept in checkpoints."),
             GATO_FIELD(heldout_tokens, "Tokens of held-out documents per text task kept in checkpoints."))
 void validate_config(const LoopConfig& config, ConfigProblems& problems);
+
+/// How the processes of a run exchange (docs/distributed.md).
+struct CommunicatorOptions {
+  double connect_seconds = 120;  ///< How long processes wait for each other at the start; > 0.
+  double timeout_seconds = 60;   ///< How long one operation may wait for another process; > 0.
+  double bucket_mib = 0;         ///< Gradients exchanged at a time, in MiB of fp32; 0: by the size of the model.
+  std::string interface = {};    ///< Network interface ("eth0"); "": the one by which the master is reached.
+};
+GATO_CONFIG(CommunicatorOptions,
+            GATO_FIELD(connect_seconds, "Seconds that processes wait for each other at the start."),
+            GATO_FIELD(timeout_seconds,
+                       "Seconds that an operation may wait for another process before the run ends with exit code 76."),
+            GATO_FIELD(bucket_mib,
+                       "MiB of gradients that are exchanged at a time while backward goes on; 0: by the model's size."),
+            GATO_FIELD(interface,
+                       "Network interface between the processes, such as eth0; empty: the one by which the master is "
+                       "reached."))
+void validate_config(const CommunicatorOptions& options, ConfigProblems& problems);
 
 struct RunConfig {
   std::string dir;  ///< Run folder; "": runs/<stem of the last config file>.
@@ -104,10 +159,12 @@ struct TrainingConfig {
   model::ModelConfig model;
   OptimizerConfig optimizer;
   LoopConfig train;
+  CommunicatorOptions comm;
 };
 GATO_CONFIG(TrainingConfig, GATO_FIELD(run, "The run folder."), GATO_FIELD(kernels, "Choices among equal kernels."),
             GATO_FIELD(tokenizer, "Tokens."), GATO_FIELD(data, "Training rows."), GATO_FIELD(model, "The transformer."),
-            GATO_FIELD(optimizer, "AdamW."), GATO_FIELD(train, "The training loop."))
+            GATO_FIELD(optimizer, "AdamW."), GATO_FIELD(train, "The training loop."),
+            GATO_FIELD(comm, "Exchange between processes."))
 void validate_config(const TrainingConfig& config, ConfigProblems& problems);
 
 /// Why `train.cuda_graph` does not go with the other settings, naming the one in the way; "" when it does or is off.

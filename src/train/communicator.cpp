@@ -1,0 +1,219 @@
+#include "gato/train/communicator.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+
+#include "exchange_backend.h"
+#include "gato/core/error.h"
+#include "gato/core/profile.h"
+
+namespace gato::train {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kMostGathered = int64_t{1} << 30;  // bytes
+
+std::chrono::milliseconds milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(std::ceil(seconds * 1000)));
+}
+
+}  // namespace
+
+struct Communicator::State {
+  Launch launch;
+  BackendPointer gloo, nccl;
+  std::chrono::milliseconds timeout{0};  // of an operation
+  std::atomic<bool> broken{false};
+  std::atomic<double> waited{0};
+  mutable std::mutex mutex;  // of `observer` and `first_failure`
+  std::shared_ptr<OperationObserver> observer;
+  std::string first_failure;
+
+  [[nodiscard]] std::shared_ptr<OperationObserver> listener() const {
+    const std::lock_guard lock(mutex);
+    return observer;
+  }
+
+  [[noreturn]] void fail(const std::string& operation, const std::string& cause) {
+    const std::lock_guard lock(mutex);
+    if (!broken.exchange(true)) {
+      first_failure = cat("the exchange '", operation, "' of rank ", launch.rank, " with the other ", launch.size - 1,
+                          launch.size == 2 ? " process" : " processes", " failed: ", cause);
+    }
+    throw PeerError(first_failure);
+  }
+
+  void check_whole(std::string_view operation) {
+    if (broken) fail(std::string(operation), "an earlier exchange failed");
+  }
+
+  /// Gloo for what is on the CPU, also where training is on a GPU.
+  [[nodiscard]] c10d::Backend& backend_of(const at::Tensor& x) const {
+    if (x.is_cpu()) return *gloo;
+    GATO_CHECK(nccl.defined(), "a tensor on ", x.device().str(), " cannot be exchanged: the run's device is the CPU");
+    return *nccl;
+  }
+};
+
+struct Communicator::Work::State {
+  std::shared_ptr<Communicator::State> owner;
+  c10::intrusive_ptr<c10d::Work> work;
+  std::vector<at::Tensor> tensors;  // alive while they are read and written
+  std::string name;
+};
+
+Communicator::Work::Work() = default;
+Communicator::Work::Work(Work&&) noexcept = default;
+Communicator::Work& Communicator::Work::operator=(Work&&) noexcept = default;
+Communicator::Work::~Work() = default;
+
+bool Communicator::Work::done() const { return !state_ || state_->work->isCompleted(); }
+
+void Communicator::Work::wait() {
+  if (!state_) return;
+  const std::unique_ptr<State> state = std::move(state_);
+  const auto observer = state->owner->listener();
+  if (observer) observer->began(state->name);
+  const profile::Scope scope("waiting for processes");
+  const auto begin = Clock::now();
+  std::string failure;
+  try {
+    state->work->wait();
+  } catch (const std::exception& error) {
+    failure = cause_of(error);
+  }
+  state->owner->waited = state->owner->waited + std::chrono::duration<double>(Clock::now() - begin).count();
+  if (observer) observer->ended(state->name);
+  if (!failure.empty()) state->owner->fail(state->name, failure);
+}
+
+Communicator::Communicator() : state_(std::make_shared<State>()) {}
+Communicator::Communicator(std::shared_ptr<State> state) : state_(std::move(state)) {}
+Communicator::~Communicator() = default;
+
+std::shared_ptr<Communicator> Communicator::connect(const Launch& launch, at::Device device,
+                                                    const CommunicatorOptions& options) {
+  GATO_CHECK(launch.size >= 1 && launch.rank >= 0 && launch.rank < launch.size, "rank ", launch.rank, " of ",
+             launch.size);
+  auto state = std::make_shared<State>();
+  state->launch = launch;
+  if (launch.size > 1) {
+    const auto patience = milliseconds(options.connect_seconds);
+    const auto timeout = state->timeout = milliseconds(options.timeout_seconds);
+    const std::string address = own_address(launch, options.interface);
+    const StorePointer store = open_store(launch, patience);
+    wait_for_all(store, launch, patience);
+    state->gloo = make_gloo(store, launch, address, timeout);
+    if (device.is_cuda()) state->nccl = make_nccl(store, launch, device, timeout);
+  }
+  return std::shared_ptr<Communicator>(new Communicator(std::move(state)));
+}
+
+int64_t Communicator::rank() const { return state_->launch.rank; }
+int64_t Communicator::size() const { return state_->launch.size; }
+std::string Communicator::backend() const { return alone() ? "none" : state_->nccl.defined() ? "nccl" : "gloo"; }
+
+template <class Start>
+Communicator::Work Communicator::start(std::string_view name, std::vector<at::Tensor> tensors, const Start& begin) {
+  for (const at::Tensor& x : tensors) GATO_CHECK(x.defined() && x.is_contiguous(), name, ": tensors must be dense");
+  state_->check_whole(name);
+  Work work;
+  work.state_ = std::make_unique<Work::State>();
+  work.state_->owner = state_;
+  work.state_->name = name;
+  try {
+    work.state_->work = begin(state_->backend_of(tensors.front()), tensors);
+  } catch (const ContractError&) {
+    throw;
+  } catch (const std::exception& error) {
+    state_->fail(std::string(name), cause_of(error));
+  }
+  work.state_->tensors = std::move(tensors);
+  return work;
+}
+
+Communicator::Work Communicator::all_reduce(const at::Tensor& x, std::string_view name) {
+  if (alone()) return {};
+  return start(name, {x}, [](c10d::Backend& backend, std::vector<at::Tensor>& all) { return backend.allreduce(all); });
+}
+
+Communicator::Work Communicator::reduce_scatter(const at::Tensor& out, const at::Tensor& in, std::string_view name) {
+  GATO_CHECK(in.numel() == out.numel() * size(), name, ": ", in.numel(), " elements are not ", size(), " parts of ",
+             out.numel());
+  if (alone()) {
+    if (out.const_data_ptr() != in.const_data_ptr()) out.copy_(in);
+    return {};
+  }
+  return start(name, {out, in}, [](c10d::Backend& backend, std::vector<at::Tensor>& all) {
+    return backend._reduce_scatter_base(all[0], all[1]);
+  });
+}
+
+Communicator::Work Communicator::all_gather(const at::Tensor& out, const at::Tensor& in, std::string_view name) {
+  GATO_CHECK(out.numel() == in.numel() * size(), name, ": ", out.numel(), " elements are not ", size(), " parts of ",
+             in.numel());
+  if (alone()) {
+    if (out.const_data_ptr() != in.const_data_ptr()) out.copy_(in);
+    return {};
+  }
+  return start(name, {out, in}, [](c10d::Backend& backend, std::vector<at::Tensor>& all) {
+    return backend._allgather_base(all[0], all[1]);
+  });
+}
+
+Communicator::Work Communicator::broadcast(const at::Tensor& x, int64_t root, std::string_view name) {
+  GATO_CHECK(root >= 0 && root < size(), name, ": there is no rank ", root, " of ", size());
+  if (alone()) return {};
+  return start(name, {x}, [&](c10d::Backend& backend, std::vector<at::Tensor>& all) {
+    c10d::BroadcastOptions options;
+    options.rootRank = root;
+    return backend.broadcast(all, options);
+  });
+}
+
+std::vector<std::string> Communicator::gather(const std::string& text, std::string_view name) {
+  if (alone()) return {text};
+  const at::Tensor own = at::full({1}, static_cast<int64_t>(text.size()), at::kLong);
+  const at::Tensor lengths = at::empty({size()}, at::kLong);
+  all_gather(lengths, own, name).wait();
+  const auto* length = lengths.const_data_ptr<int64_t>();
+  const int64_t longest = *std::max_element(length, length + size());
+  GATO_CHECK(longest >= 0 && longest <= kMostGathered / size(), name, ": a rank sends ", longest, " bytes");
+  std::vector<std::string> texts(static_cast<size_t>(size()));
+  if (longest == 0) return texts;
+  const at::Tensor bytes = at::zeros({longest}, at::kByte), all = at::empty({size() * longest}, at::kByte);
+  if (!text.empty()) std::memcpy(bytes.mutable_data_ptr<uint8_t>(), text.data(), text.size());
+  all_gather(all, bytes, name).wait();
+  const auto* data = reinterpret_cast<const char*>(all.const_data_ptr<uint8_t>());
+  for (int64_t r = 0; r < size(); ++r) {
+    texts[static_cast<size_t>(r)].assign(data + r * longest, static_cast<size_t>(length[r]));
+  }
+  return texts;
+}
+
+void Communicator::barrier(std::string_view name, double patience_seconds) {
+  if (alone()) return;
+  const auto timeout = std::max(state_->timeout, milliseconds(patience_seconds));
+  start(name, {at::zeros({1}, at::kInt)}, [&](c10d::Backend& backend, std::vector<at::Tensor>& all) {
+    c10d::AllreduceOptions options;
+    options.timeout = timeout;
+    return backend.allreduce(all, options);
+  }).wait();
+}
+
+void Communicator::set_observer(std::shared_ptr<OperationObserver> observer) {
+  const std::lock_guard lock(state_->mutex);
+  state_->observer = std::move(observer);
+}
+
+double Communicator::seconds_waited() const { return state_->waited; }
+
+}  // namespace gato::train
