@@ -88,6 +88,7 @@ void CheckpointWriter::check_new_name(const std::string& name) const {
   GATO_CHECK(!committed_, "file \"", name, "\" is added after commit()");
   const auto is_same = [&](const FileEntry& file) { return file.name == name; };
   GATO_CHECK(std::none_of(manifest_.files.begin(), manifest_.files.end(), is_same) &&
+                 std::none_of(part_->entries().begin(), part_->entries().end(), is_same) &&
                  std::find(foreign_.begin(), foreign_.end(), name) == foreign_.end(),
              "file \"", name, "\" is added twice");
 }

@@ -310,6 +310,18 @@ void report_kind(const ConfigNode& node, std::string_view expected, ConfigProble
   problems.add("", cat("expected ", expected, ", got ", describe(node)), node.origin);
 }
 
+std::map<std::string, std::string> leaves_of(const std::vector<DumpLine>& lines) {
+  std::map<std::string, std::string> leaves;
+  for (const DumpLine& line : lines) {
+    if (line.text.ends_with(':') || line.text == "-") continue;  // what holds values has none itself
+    const std::string_view name = std::string_view(line.path).substr(line.path.rfind('.') + 1);
+    // "key: value" or, in a list, "- value"; a key that was quoted is longer than its name.
+    const size_t colon = line.text.starts_with("- ") ? 1 : line.text.find(": ", name.size());
+    leaves[line.path] = line.text.substr(colon + (line.text[colon] == ':' ? 2 : 1));
+  }
+  return leaves;
+}
+
 std::string render_dump(const std::vector<DumpLine>& lines, const ConfigNode* origins, bool with_docs) {
   constexpr size_t kCommentColumn = 40;
   std::string out;

@@ -12,11 +12,37 @@
 #include "gato/core/log.h"
 #include "gato/core/version.h"
 #include "gato/data/statistics.h"
+#include "slices.h"
 
 namespace gato::train {
+namespace {
+
+constexpr int64_t kStateVersion = 2;
+
+/// Version 1 said no version, and at first neither rollbacks nor recent_refused. It was of one process.
+void migrate_from_1(Json& json) {
+  json["version"] = 2;
+  if (!json.contains("rollbacks")) json["rollbacks"] = 0;
+  if (!json.contains("recent_refused")) json["recent_refused"] = Json::array();
+  json["processes"] = 1;
+}
+
+/// Brings what an older version wrote to the form of the present one, version by version.
+void migrate(Json& json, const std::string& origin) {
+  if (!json.is_object()) throw CheckpointError(cat(origin, ": a JSON object is expected"));
+  if (!json.contains("version")) migrate_from_1(json);
+  JsonFields fields(json, origin);
+  const int64_t version = fields.integer("version", 1);
+  if (version == kStateVersion) return;
+  fields.fail("version", cat("version ", version, " is not known to this program, which reads versions 1 to ",
+                             kStateVersion, "; use a newer one"));
+}
+
+}  // namespace
 
 std::string to_json(const TrainingState& state) {
   Json json;
+  json["version"] = kStateVersion;
   json["step"] = state.step;
   json["next_row"] = state.next_row;
   json["tokens"] = state.tokens;
@@ -25,36 +51,63 @@ std::string to_json(const TrainingState& state) {
   json["seconds"] = state.seconds;
   json["rollbacks"] = state.rollbacks;
   json["recent_refused"] = state.recent_refused;
+  json["processes"] = state.processes;
   return json.dump(2) + "\n";
 }
 
 TrainingState parse_training_state(const std::string& text, const std::string& origin) {
-  const Json json = parse_json(text, origin);
-  JsonFields fields(json, origin);
-  TrainingState state;
-  state.step = fields.integer("step", 0);
-  state.next_row = fields.integer("next_row", 0);
-  state.tokens = fields.integer("tokens", 0);
-  state.refused = fields.integer("refused", 0);
-  state.updates = fields.integer("updates", 0);
-  state.seconds = fields.number("seconds");
-  if (fields.has("rollbacks")) state.rollbacks = fields.integer("rollbacks", 0);  // absent in the first checkpoints
-  if (fields.has("recent_refused")) {
+  Json json = parse_json(text, origin);
+  try {
+    migrate(json, origin);
+    JsonFields fields(json, origin);
+    static_cast<void>(fields.integer("version"));
+    TrainingState state;
+    state.step = fields.integer("step", 0);
+    state.next_row = fields.integer("next_row", 0);
+    state.tokens = fields.integer("tokens", 0);
+    state.refused = fields.integer("refused", 0);
+    state.updates = fields.integer("updates", 0);
+    state.seconds = fields.number("seconds");
+    state.rollbacks = fields.integer("rollbacks", 0);
     for (const Json& step : fields.array("recent_refused")) {
       if (!step.is_number_integer()) fields.fail("recent_refused", "holds something that is no step");
       state.recent_refused.push_back(step.get<int64_t>());
     }
+    state.processes = fields.integer("processes", 1);
+    fields.finish();
+    return state;
+  } catch (const DataError& error) {
+    throw CheckpointError(error.what());
   }
-  fields.finish();
-  return state;
 }
 
 namespace {
 
 using data::Source;
 
-constexpr const char* kFirstMomentFile = "optimizer-first_moment.safetensors";
-constexpr const char* kSecondMomentFile = "optimizer-second_moment.safetensors";
+constexpr const char* kFirstMoment = "first_moment";
+constexpr const char* kSecondMoment = "second_moment";
+
+/// optimizer-first_moment.safetensors, or one rank's part: optimizer-first_moment-00001-of-00004.safetensors.
+std::string moment_file(const char* stem, SaveRank rank) {
+  const auto five = [](int64_t number) {
+    const std::string digits = std::to_string(number);
+    return std::string(5 - std::min<size_t>(5, digits.size()), '0') + digits;
+  };
+  const std::string part = rank.size == 1 ? "" : cat("-", five(rank.rank), "-of-", five(rank.size));
+  return cat("optimizer-", stem, part, ".safetensors");
+}
+
+/// All files of a moment, whoever wrote them.
+std::vector<checkpoint::SafetensorsReader> moment_readers(const checkpoint::Checkpoint& checkpoint, const char* stem) {
+  std::vector<checkpoint::SafetensorsReader> readers;
+  for (const checkpoint::FileEntry& file : checkpoint.manifest().files) {
+    if (matches_pattern(cat("optimizer-", stem, "*.safetensors"), file.name)) {
+      readers.emplace_back(checkpoint.file(file.name));
+    }
+  }
+  return readers;
+}
 
 /// Writes some episodes of each source to a shard and returns its bytes.
 class ShardBuilder {
@@ -213,34 +266,63 @@ StaticFiles make_static_files(const TrainingConfig& config, const data::OpenedDa
   return files;
 }
 
-checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const TrainingState& state,
-                                           const std::string& config_yaml, const model::Model& model,
-                                           const OptimizerState& optimizer, const StaticFiles& static_files,
-                                           int64_t attempt) {
-  checkpoint::CheckpointWriter writer(folder, state.step);
-  const auto add = [&](const char* file, const at::Tensor& flat, const char* prefix, auto&&... metadata) {
-    const at::Tensor host = flat.cpu();  // itself on the CPU
-    writer.add_tensors(file, model::export_flat(model.store(), host, prefix), metadata...);
-  };
-  add("model.safetensors", model.store().values(), "", std::map<std::string, std::string>{{"format", "pt"}});
-  add(kFirstMomentFile, optimizer.first_moment, "first_moment.");
-  add(kSecondMomentFile, optimizer.second_moment, "second_moment.");
-  writer.add_file("training_state.json", to_json(state));
-  writer.add_file("config.yaml", config_yaml);
-  for (const auto& [name, content] : static_files.files) writer.add_file(name, content);
+void write_part(checkpoint::CheckpointPart& part, const model::ParameterStore& store, const at::Tensor& values,
+                const OptimizerState& optimizer, const SaveRequest& request, SaveRank rank) {
+  const bool divided = !optimizer.ranges.empty();
+  for (const auto& [moment, stem] :
+       {std::pair{&optimizer.first_moment, kFirstMoment}, {&optimizer.second_moment, kSecondMoment}}) {
+    if (divided) {
+      part.add_tensors(moment_file(stem, rank), export_slices(store, *moment, optimizer.ranges, cat(stem, ".")));
+    } else if (rank.rank == 0) {
+      part.add_tensors(moment_file(stem, {}), model::export_flat(store, *moment, cat(stem, ".")));
+    }
+  }
+  if (rank.rank != 0) return;
+  part.add_tensors("model.safetensors", model::export_flat(store, values, ""), {{"format", "pt"}});
+  TrainingState state = request.state;
+  state.processes = rank.size;
+  part.add_file("training_state.json", to_json(state));
+  part.add_file("config.yaml", request.config_yaml);
+  if (!request.static_files) return;
+  for (const auto& [name, content] : request.static_files->files) part.add_file(name, content);
+}
+
+void set_facts(checkpoint::CheckpointWriter& writer, const SaveRequest& request, SaveRank rank) {
   writer.set_fact("gato", version());
-  writer.set_fact("attempt", std::to_string(attempt));
-  return writer.commit();
+  writer.set_fact("attempt", std::to_string(request.attempt));
+  writer.set_fact("config_digest", digest128(request.config_yaml));
+  writer.set_fact("processes", std::to_string(rank.size));
+}
+
+uint64_t saved_bytes(const model::ParameterStore& store, const OptimizerState& optimizer, SaveRank rank) {
+  int64_t elements = rank.rank == 0 ? store.values().numel() : 0;
+  if (rank.rank == 0 || !optimizer.ranges.empty()) elements += 2 * optimizer.first_moment.numel();
+  return static_cast<uint64_t>(elements) * sizeof(float);
+}
+
+checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const SaveRequest& request, const model::Model& model,
+                                           const OptimizerState& optimizer) {
+  checkpoint::check_free_space(folder, saved_bytes(model.store(), optimizer, {}));
+  const std::string tag = checkpoint::process_tag();
+  checkpoint::CheckpointWriter writer(folder, request.state.step, tag);
+  checkpoint::CheckpointPart part(writer.unfinished_path());
+  const OptimizerState host = {optimizer.first_moment.cpu(), optimizer.second_moment.cpu(), optimizer.ranges};
+  write_part(part, model.store(), model.store().values().cpu(), host, request, {});
+  writer.add_entries(part.entries());
+  set_facts(writer, request, {});
+  return writer.commit({request.verify});
 }
 
 TrainingState load_checkpoint(const Path& path, model::Model& model, const OptimizerState& optimizer) {
   const checkpoint::Checkpoint checkpoint(path);
+  const TrainingState state =
+      parse_training_state(checkpoint.read("training_state.json"), (path / "training_state.json").string());
   model.store().import_tensors(checkpoint::SafetensorsReader(checkpoint.file("model.safetensors")));
-  model::import_flat(model.store(), optimizer.first_moment, "first_moment.",
-                     checkpoint::SafetensorsReader(checkpoint.file(kFirstMomentFile)));
-  model::import_flat(model.store(), optimizer.second_moment, "second_moment.",
-                     checkpoint::SafetensorsReader(checkpoint.file(kSecondMomentFile)));
-  return parse_training_state(checkpoint.read("training_state.json"), (path / "training_state.json").string());
+  for (const auto& [moment, stem] :
+       {std::pair{&optimizer.first_moment, kFirstMoment}, {&optimizer.second_moment, kSecondMoment}}) {
+    import_slices(model.store(), *moment, optimizer.ranges, cat(stem, "."), moment_readers(checkpoint, stem));
+  }
+  return state;
 }
 
 }  // namespace gato::train

@@ -12,9 +12,17 @@
 /// What the trainer puts into a checkpoint and takes out again (docs/formats/checkpoint.md).
 namespace gato::train {
 
-/// The optimizer's flat buffers, laid out like the parameters.
+/// Elements [begin, end) of the flat buffers.
+struct FlatRange {
+  int64_t begin = 0, end = 0;
+  bool operator==(const FlatRange&) const = default;
+};
+
+/// The optimizer's flat buffers: laid out like the parameters, or, where the optimizer is divided among processes, the
+/// elements of `ranges` (rising, without overlap) one after the other.
 struct OptimizerState {
   at::Tensor first_moment, second_moment;
+  std::vector<FlatRange> ranges = {};  ///< Empty: everything.
 };
 
 /// Where a run is. Everything else follows from the configuration and these numbers.
@@ -27,6 +35,7 @@ struct TrainingState {
   double seconds = 0;                   ///< Training time over all attempts.
   int64_t rollbacks = 0;                ///< Times that the parameters were taken back to a checkpoint.
   std::vector<int64_t> recent_refused;  ///< Refused steps among the last 1000, rising.
+  int64_t processes = 1;                ///< That saved it; any number may go on.
   bool operator==(const TrainingState&) const = default;
 };
 [[nodiscard]] std::string to_json(const TrainingState& state);
@@ -45,12 +54,38 @@ struct StaticFiles {
 [[nodiscard]] StaticFiles make_static_files(const TrainingConfig& config, const data::OpenedData& data,
                                             const Path& scratch);
 
-checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const TrainingState& state,
-                                           const std::string& config_yaml, const model::Model& model,
-                                           const OptimizerState& optimizer, const StaticFiles& static_files,
-                                           int64_t attempt);
+/// Everything of a save but the buffers.
+struct SaveRequest {
+  TrainingState state;
+  std::string config_yaml;
+  int64_t attempt = 0;
+  std::shared_ptr<const StaticFiles> static_files;  ///< Null: none.
+  bool verify = false;                              ///< Read back before it counts: checkpoint::CommitOptions.
+};
 
-/// Fills model, optimizer and state. Throws CheckpointError when the checkpoint does not fit them.
+/// One process's place in a save.
+struct SaveRank {
+  int64_t rank = 0, size = 1;
+};
+
+/// Bytes that the buffers of this process take on disk, rank 0's parameters included.
+[[nodiscard]] uint64_t saved_bytes(const model::ParameterStore& store, const OptimizerState& optimizer, SaveRank rank);
+
+/// Writes what this process keeps: rank 0 the parameters, small files and, unless the optimizer is divided, both
+/// moments; with a divided optimizer every rank its ranges as slices,
+/// `optimizer-first_moment-00001-of-00004.safetensors`. `values` and `optimizer` are on the CPU. Throws IoError.
+void write_part(checkpoint::CheckpointPart& part, const model::ParameterStore& store, const at::Tensor& values,
+                const OptimizerState& optimizer, const SaveRequest& request, SaveRank rank);
+
+/// Says what the manifest says of the whole.
+void set_facts(checkpoint::CheckpointWriter& writer, const SaveRequest& request, SaveRank rank);
+
+/// Saves on the calling thread, for a process by itself.
+checkpoint::CheckpointInfo save_checkpoint(const Path& folder, const SaveRequest& request, const model::Model& model,
+                                           const OptimizerState& optimizer);
+
+/// Fills model, optimizer (its `ranges`, whatever processes wrote them) and state. Throws CheckpointError that lists
+/// what does not fit: tensors that are missing, unexpected, of another shape or covered by slices in part or twice.
 TrainingState load_checkpoint(const Path& path, model::Model& model, const OptimizerState& optimizer);
 
 }  // namespace gato::train

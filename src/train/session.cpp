@@ -15,31 +15,16 @@
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
 #include "gato/core/version.h"
+#include "gato/run/best.h"
 #include "gato/train/batch_tensors.h"
+#include "load_policy.h"
 #include "micro_batch.h"
+#include "resume_rules.h"
 
 namespace gato::train {
 namespace {
 
 constexpr int64_t kMaxRefusedInARow = 5, kMaxRefused = 20, kRefusalWindow = 1000;
-
-/// What must not change during a run: another value would make other numbers out of the same checkpoint.
-std::map<std::string, std::string> fixed_settings(const TrainingConfig& config) {
-  data::DataConfig data = config.data;
-  data.loader_threads = data.prefetch_batches = 1;  // do not bear on the rows
-  data.datasets.clear();                            // compared by fingerprint,
-  data.schedule.clear();                            // as open_phases does
-  data.on_corrupt = {};
-  data.quarantine_budget = 0;
-  data.cache_mib = 1;
-  return {{"model", dump_config(config.model)},
-          {"data", dump_config(data)},
-          {"tokenizer.private_discrete", config.tokenizer.private_discrete ? "true" : "false"},
-          {"train.seed", cat(config.train.seed)},
-          {"train.batch_rows", cat(config.train.batch_rows)},
-          {"train.micro_batch_rows", config_value_yaml(config.train.micro_batch_rows)},
-          {"train.soft_target_bins", cat(config.train.soft_target_bins)}};
-}
 
 std::string domain_text(const std::map<std::string, double>& losses) {
   std::vector<std::string> parts;
@@ -71,10 +56,15 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   checkpoint::clean_checkpoints(folder_.checkpoints_path());
   if (began_.checkpoint) {
     state_ = load_checkpoint(began_.checkpoint->path, *model_, optimizer_);
-    last_saved_step_ = state_.step;
+    last_saved_step_ = last_tried_step_ = state_.step;
     log::info("train", "goes on from ", began_.checkpoint->path.string(), " (step ", state_.step, " of ",
               config_.train.steps, ")");
+  } else if (!config_.train.init_from.empty()) {
+    log::info("train", load_initial_weights({config_.train.init_from, config_.train.init_include,
+                                             config_.train.init_exclude, config_.train.init_strict},
+                                            *model_));
   }
+  make_saver();
   record_data();
   choose_attention();
   if (config_.train.micro_batch_rows.is_auto()) measure_micro_batch();
@@ -90,7 +80,24 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
     norm_outliers_.add(record.gradient_norm);
   }
   tensorboard_ = std::make_unique<run::TensorBoardWriter>(folder_.tensorboard_path("train"), attempt_, state_.step);
-  static_files_ = make_static_files(config_, data_, folder_.root() / cat("scratch-", attempt_));
+  static_files_ = std::make_shared<const StaticFiles>(
+      make_static_files(config_, data_, folder_.root() / cat("scratch-", attempt_)));
+}
+
+/// Before anything measures memory: the saver takes what its copy needs now and keeps it.
+void Session::make_saver() {
+  const auto delete_old = [root = folder_.root(), train = config_.train] {
+    const run::RunFolder folder(root);
+    checkpoint::Retention retention{train.keep_checkpoints, train.keep_every, train.keep_best};
+    if (train.keep_best > 0) {
+      retention.scores = run::scores_by_step(folder, train.best_by, train.best_is == BestIs::kMax);
+    }
+    checkpoint::prune(folder.checkpoints_path(), retention, checkpoint::VerifyDepth::kSizes);
+  };
+  saver_ = std::make_unique<BackgroundSaver>(
+      model_->store(), optimizer_,
+      SaverOptions{
+          folder_.checkpoints_path(), {}, checkpoint::process_tag(), config_.train.background_save, delete_old});
 }
 
 void Session::make_model() {
@@ -107,35 +114,36 @@ void Session::make_model() {
 }
 
 Session::Start Session::find_start() {
-  const auto newest = checkpoint::newest_valid(folder_.checkpoints_path());
+  // Whoever sets damaged checkpoints aside must be alone in the folder.
+  if (std::filesystem::exists(folder_.checkpoints_path())) folder_.lock();
+  const auto newest = choose_checkpoint(folder_.checkpoints_path(), {});
   if (!newest) return {};
   const checkpoint::Checkpoint checkpoint(newest->path);
-  check_same_run(checkpoint);
   const std::string origin = (newest->path / "training_state.json").string();
-  return {newest, parse_training_state(checkpoint.read("training_state.json"), origin).next_row};
+  const TrainingState state = parse_training_state(checkpoint.read("training_state.json"), origin);
+  check_same_run(checkpoint, state);
+  return {newest, state.next_row};
 }
 
 /// What was measured when the run began stays: another micro-batch adds gradients up in another order.
-void Session::check_same_run(const checkpoint::Checkpoint& checkpoint) {
+void Session::check_same_run(const checkpoint::Checkpoint& checkpoint, const TrainingState& state) {
   const std::string origin = (checkpoint.path() / "config.yaml").string();
   const auto recorded = read_config<TrainingConfig>(parse_yaml(checkpoint.read("config.yaml"), origin));
-  if (config_.train.micro_batch_rows.is_auto()) config_.train.micro_batch_rows = recorded.train.micro_batch_rows;
-  const auto before = fixed_settings(recorded);
-  const auto now = fixed_settings(config_);
-  std::vector<std::string> changed;
-  for (const auto& [key, value] : now) {
-    if (before.at(key) != value) changed.push_back(key);
-  }
+  const bool same_processes = state.processes == 1;
+  if (config_.train.micro_batch_rows.is_auto() && same_processes)
+    config_.train.micro_batch_rows = recorded.train.micro_batch_rows;
+  std::vector<ChangedSetting> changed = changed_fixed_settings(recorded, config_, same_processes);
   const std::string& model = config_.tokenizer.model;
   if (model.empty() || std::filesystem::exists(model)) {  // a missing one is told with its remedy when it is opened
     const std::string now_text = model.empty() ? "" : read_file(model);
-    if (now_text != (checkpoint.has("tokenizer.model") ? checkpoint.read("tokenizer.model") : ""))
-      changed.emplace_back("tokenizer.model (the file has another content)");
+    const std::string before_text = checkpoint.has("tokenizer.model") ? checkpoint.read("tokenizer.model") : "";
+    if (now_text != before_text)
+      changed.push_back({"tokenizer.model", recorded.tokenizer.model, model, "the file has another content"});
   }
   if (changed.empty()) return;
-  throw ConfigError(cat("the run in ", folder_.root().string(), " was started with other settings of ",
-                        join(changed, ", "), " (compare ", origin,
-                        "); give run.dir another folder, or the old settings to go on"));
+  throw ConfigError(cat("the run in ", folder_.root().string(), " was started with other settings (", origin,
+                        ") that cannot change when it goes on:\n", describe(changed),
+                        "\ngive run.dir another folder, or the old settings to go on"));
 }
 
 /// On a GPU `auto` tries what there is on the first micro-batch of this run. What came of it is in attention.json, and
@@ -237,17 +245,18 @@ TrainingOutcome Session::run() {
       step(next_input());
       if (due(config_.train.log_every) || state_.step == config_.train.steps) log_point();
       if (due(config_.train.validate_every) || state_.step == config_.train.steps) validate();
-      if (due(config_.train.checkpoint_every) || take_save_request()) save();
+      if (due(config_.train.checkpoint_every) || take_save_request()) begin_save();
+      if (const auto outcome = saver_->poll()) report(*outcome);
     }
   } catch (const Interrupted&) {
     loader_.reset();
-    save();
+    save_now();
     throw Interrupted(cat("stopped by a signal at step ", state_.step, " of ", config_.train.steps,
                           "; everything is saved, the same command goes on"));
   }
   loader_.reset();
   if (state_.step == config_.train.steps && last_validated_step_ != state_.step && !validated_before()) validate();
-  save();
+  save_now(config_.train.verify_last_save && state_.step == config_.train.steps);
   TrainingOutcome outcome;
   outcome.step = state_.step;
   outcome.finished = state_.step >= config_.train.steps;
@@ -291,7 +300,7 @@ void Session::profile_steps() {
 /// To be called with parameters and state as the last whole step left them.
 void Session::out_of_memory(const data::Batch& batch, const std::string& cause) {
   kernels::release_cached_memory(device_);
-  save();
+  save_now();
   model::StepShape shape;
   shape.rows = config_.train.micro_batch_rows.of(batch.rows);
   shape.row_tokens = batch.row_tokens;
@@ -361,6 +370,7 @@ void Session::refuse_step(const std::string& why) {
 /// (practice of PaLM, Chowdhery et al. 2022, section 5.1). The second time is once too often.
 void Session::roll_back() {
   step_log_->flush();
+  if (const auto outcome = saver_->wait()) report(*outcome);
   const auto newest = checkpoint::newest_valid(folder_.checkpoints_path());
   if (state_.rollbacks > 0 || !newest) {
     throw DivergedError(cat(state_.recent_refused.size(), " of the last ", std::min(state_.step, kRefusalWindow),
@@ -376,7 +386,7 @@ void Session::roll_back() {
   ++state_.rollbacks;
   log::warning("train", "too many steps were refused: parameters go back to those of step ", before.step,
                ", training goes on at step ", state_.step, " with row ", state_.next_row);
-  save();
+  begin_save();
 }
 
 bool Session::out_of_time() const {
@@ -471,20 +481,54 @@ void Session::validate() {
   window_start_ += Clock::now() - begin;  // so that tokens/s speaks of training alone
 }
 
-void Session::save() {
-  if (last_saved_step_ == state_.step) return;
+/// Copies what there is, and lets it be written while training goes on.
+void Session::begin_save(bool verify) {
+  if (last_tried_step_ == state_.step) return;
   const auto begin = Clock::now();
   state_.seconds = seconds_before_ + std::chrono::duration<double>(begin - start_).count();
-  const auto saved =
-      save_checkpoint(folder_.checkpoints_path(), state_, config_yaml_, *model_, optimizer_, static_files_, attempt_);
-  last_saved_step_ = state_.step;
   step_log_->flush();
-  checkpoint::prune(folder_.checkpoints_path(), {config_.train.keep_checkpoints, config_.train.keep_every},
-                    checkpoint::VerifyDepth::kSizes);
-  const auto took = Clock::now() - begin;
-  window_start_ += took;
-  log::info("train", "saved ", saved.path.string(), " (", format_seconds(std::chrono::duration<double>(took).count()),
-            ")");
+  last_tried_step_ = state_.step;
+  saver_->start({state_, config_yaml_, attempt_, static_files_, verify});
+  window_start_ += Clock::now() - begin;
+}
+
+/// On return the present state is on disk. Throws CheckpointError when it could not be saved.
+void Session::save_now(bool verify) {
+  while (const auto outcome = saver_->wait()) report(*outcome);
+  if (last_saved_step_ == state_.step) return;
+  last_tried_step_ = -1;
+  begin_save(verify);
+  const auto outcome = saver_->wait();
+  if (outcome) report(*outcome);
+  if (last_saved_step_ == state_.step) return;
+  throw CheckpointError(cat("step ", state_.step,
+                            " could not be saved: ", outcome ? outcome->problem : "it never began",
+                            "; the newest checkpoint is of step ", std::max<int64_t>(0, last_saved_step_)));
+}
+
+/// One save that failed is told and training goes on: the next may succeed. When none does there is no use in going on.
+void Session::report(const SaveOutcome& outcome) {
+  if (outcome.saved) {
+    last_saved_step_ = outcome.step;
+    log::info("train", "saved ", (folder_.checkpoints_path() / checkpoint::step_name(outcome.step)).string(), " (",
+              format_seconds(outcome.seconds), ", training waited ", format_seconds(outcome.stall_seconds), ")");
+    const run::MetricValues values = {{"checkpoint/seconds", outcome.seconds},
+                                      {"checkpoint/stall_seconds", outcome.stall_seconds}};
+    metrics_->write(state_.step, state_.tokens, values);
+    tensorboard_->write(state_.step, values);
+    return;
+  }
+  const int64_t failures = saver_->failures_in_a_row();
+  const std::string newest =
+      last_saved_step_ < 0 ? "there is no checkpoint yet" : cat("the newest checkpoint is of step ", last_saved_step_);
+  if (failures >= config_.train.save_failures) {
+    throw CheckpointError(cat(failures, failures == 1 ? " save" : " saves in a row", " failed, the last of step ",
+                              outcome.step, ": ", outcome.problem, "; ", newest,
+                              ". When the disk is well the same command goes on from there"));
+  }
+  log::warning("train", "step ", outcome.step, " could not be saved (failure ", failures, " of ",
+               config_.train.save_failures, " in a row that end the run): ", outcome.problem, "; ", newest,
+               ", training goes on");
 }
 
 TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps) {

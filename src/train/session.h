@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "background_save.h"
 #include "checkpointing.h"
 #include "gato/data/batch.h"
 #include "gato/data/open.h"
@@ -45,7 +46,7 @@ class Session {
   };
   void make_model();
   [[nodiscard]] Start find_start();
-  void check_same_run(const checkpoint::Checkpoint& checkpoint);
+  void check_same_run(const checkpoint::Checkpoint& checkpoint, const TrainingState& state);
   void measure_micro_batch();
   void choose_attention();
   void record_data();
@@ -62,7 +63,10 @@ class Session {
   void log_point();
   void validate();
   [[nodiscard]] bool validated_before() const;
-  void save();
+  void make_saver();
+  void begin_save(bool verify = false);
+  void save_now(bool verify = false);
+  void report(const SaveOutcome& outcome);
   [[nodiscard]] bool out_of_time() const;
   [[nodiscard]] int64_t refused_in_a_row() const;
 
@@ -76,9 +80,10 @@ class Session {
   std::shared_ptr<data::Quarantine> quarantine_;
   std::unique_ptr<model::Model> model_;
   OptimizerState optimizer_;
-  StaticFiles static_files_;
+  std::shared_ptr<const StaticFiles> static_files_;
   TrainingState state_;
   std::unique_ptr<Stepper> stepper_;
+  std::unique_ptr<BackgroundSaver> saver_;  // reads the model and the optimizer: gone before they are
   int64_t attempt_ = 0;
   std::unique_ptr<run::MetricsWriter> metrics_;
   std::unique_ptr<run::TensorBoardWriter> tensorboard_;
@@ -91,7 +96,7 @@ class Session {
   Clock::time_point start_;
   double seconds_before_ = 0;
   int64_t profiled_steps_ = 0, first_step_ = 0;
-  int64_t tokens_before_ = 0, last_saved_step_ = -1, last_validated_step_ = -1;
+  int64_t tokens_before_ = 0, last_saved_step_ = -1, last_tried_step_ = -1, last_validated_step_ = -1;
   std::map<std::string, double> validation_loss_;
 
   // Since the last log point

@@ -325,6 +325,7 @@ void dump_value(const T& value, int depth, const std::string& prefix, const std:
 }
 
 std::string render_dump(const std::vector<DumpLine>& lines, const ConfigNode* origins, bool with_docs);
+std::map<std::string, std::string> leaves_of(const std::vector<DumpLine>& lines);
 }  // namespace detail
 
 /// `node` as a T: defaults, then what the node names, then validate_config of every struct in it, innermost first.
@@ -348,6 +349,14 @@ template <class T>
   std::vector<detail::DumpLine> lines;
   detail::dump_value(config, 0, "", "", "", lines);
   return detail::render_dump(lines, origins, with_docs);
+}
+
+/// Every single value of `config` as YAML by its path, such as "data.filters[0].tasks" or "model.layers".
+template <class T>
+[[nodiscard]] std::map<std::string, std::string> config_leaves(const T& config) {
+  std::vector<detail::DumpLine> lines;
+  detail::dump_value(config, 0, "", "", "", lines);
+  return detail::leaves_of(lines);
 }
 
 }  // namespace gato
