@@ -104,11 +104,12 @@ void write(Level level, std::string_view module, std::string_view message) {
   State& log = state();
   if (level < log.level.load(std::memory_order_relaxed) || level == Level::kOff) return;
   const int rank = log.rank.load(std::memory_order_relaxed);
-  if (rank != 0 && level < Level::kWarning && !log.all_ranks.load(std::memory_order_relaxed)) return;
+  const bool file_only = rank != 0 && level < Level::kWarning && !log.all_ranks.load(std::memory_order_relaxed);
   const std::string text = cat(module, ": ", rank == 0 ? "" : cat("[rank ", rank, "] "), message);
   const spdlog::details::log_msg entry("gato", library_level(level), text);
   const std::lock_guard lock(log.mutex);
   for (const auto& sink : log.sinks) {
+    if (file_only && sink == log.sinks.front()) continue;
     try {
       sink->log(entry);
       sink->flush();

@@ -43,10 +43,14 @@ struct Communicator::State {
   }
 
   [[noreturn]] void fail(const std::string& operation, const std::string& cause) {
-    const std::lock_guard lock(mutex);
+    std::unique_lock lock(mutex);
     if (!broken.exchange(true)) {
       first_failure = cat("the exchange '", operation, "' of rank ", launch.rank, " with the other ", launch.size - 1,
                           launch.size == 2 ? " process" : " processes", " failed: ", cause);
+      const auto told = observer;
+      lock.unlock();
+      if (told) told->failed(operation, cause);
+      lock.lock();
     }
     throw PeerError(first_failure);
   }

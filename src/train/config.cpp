@@ -1,7 +1,11 @@
 #include "gato/train/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+
+#include "gato/core/excerpt.h"
+#include "gato/core/launch.h"
 
 namespace gato::train {
 namespace {
@@ -69,6 +73,10 @@ void validate_config(const LoopConfig& config, ConfigProblems& problems) {
   in_range("threads", static_cast<double>(config.threads), 0, 4096);
   count("demonstration_steps", config.demonstration_steps, 0);
   count("heldout_tokens", config.heldout_tokens, 0);
+  count("check_replicas_every", config.check_replicas_every, 0);
+  count("max_failures_per_step", config.max_failures_per_step, 0);
+  in_range("hang_seconds", config.hang_seconds, 1, 1e6);
+  in_range("long_hang_seconds", config.long_hang_seconds, 1, 1e6);
   if (const int64_t rows = config.micro_batch_rows.rows; rows > 0 && config.batch_rows % rows != 0) {
     problems.add("micro_batch_rows", cat("is ", rows, ", which does not divide batch_rows ", config.batch_rows));
   }
@@ -80,6 +88,10 @@ void validate_config(const CommunicatorOptions& options, ConfigProblems& problem
   in_range("connect_seconds", options.connect_seconds, kShortest, kLongest);
   in_range("timeout_seconds", options.timeout_seconds, kShortest, kLongest);
   in_range("bucket_mib", options.bucket_mib, 0, 1024);
+  const std::vector<std::string> launchers(std::begin(kLaunchers), std::end(kLaunchers));
+  if (std::find(launchers.begin(), launchers.end(), options.launcher) == launchers.end()) {
+    problems.add("launcher", cat("is \"", excerpt(options.launcher), "\"; write one of ", join(launchers, ", ")));
+  }
 }
 
 std::string why_no_cuda_graph(const TrainingConfig& config) {

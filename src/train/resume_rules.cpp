@@ -63,6 +63,10 @@ constexpr std::array kRules = {
     ResumeRule{"train.threads", OnResume::kMutable, ""},
     ResumeRule{"train.demonstration_steps", OnResume::kMutable, ""},
     ResumeRule{"train.heldout_tokens", OnResume::kMutable, ""},
+    ResumeRule{"train.check_replicas_every", OnResume::kMutable, ""},
+    ResumeRule{"train.max_failures_per_step", OnResume::kMutable, ""},
+    ResumeRule{"train.hang_seconds", OnResume::kMutable, ""},
+    ResumeRule{"train.long_hang_seconds", OnResume::kMutable, ""},
 };
 
 /// Whether `path` is `of` or inside it.

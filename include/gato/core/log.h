@@ -16,7 +16,8 @@ enum class Level { kDebug, kInfo, kWarning, kError, kOff };
 /// Messages below `level` are dropped. Default kInfo. Thread-safe.
 void set_level(Level level);
 
-/// The rank of this process; messages of ranks other than 0 below kWarning are dropped unless `all_ranks`. Default 0.
+/// The rank of this process; messages of ranks other than 0 below kWarning go to the file alone (set_file) unless
+/// `all_ranks`. Default 0.
 void set_rank(int rank, bool all_ranks = false);
 
 /// Additionally appends every message, with time and level, to the file at `path`; throws IoError when it cannot be

@@ -20,6 +20,8 @@ class OperationObserver {
   virtual ~OperationObserver() = default;
   virtual void began(std::string_view operation) = 0;
   virtual void ended(std::string_view operation) = 0;
+  /// The first operation that failed, on the thread that waited for it, after `ended` and before PeerError is thrown.
+  virtual void failed(std::string_view operation, std::string_view cause) = 0;
 };
 
 /// All processes of a run: Gloo between CPUs, NCCL between GPUs (whose control plane is Gloo as well). With one process

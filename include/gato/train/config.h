@@ -76,6 +76,10 @@ struct LoopConfig {
   int64_t threads = 0;                            ///< Threads of the process; 0: GATO_NUM_THREADS or all processors.
   int64_t demonstration_steps = 64;               ///< Steps of demonstrations per task kept in checkpoints.
   int64_t heldout_tokens = 20000;                 ///< Tokens of held-out documents per text task kept in checkpoints.
+  int64_t check_replicas_every = 1000;            ///< Steps between comparisons of all processes' parameters; 0: none.
+  int64_t max_failures_per_step = 3;  ///< Attempts in a row that may fail at one step (then exit code 93); 0: any.
+  double hang_seconds = 60;           ///< The least that a step may take, and 10 times the median, before exit code 76.
+  double long_hang_seconds = 1800;    ///< What start, first step, validation and saving may take.
 };
 GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
             GATO_FIELD(batch_rows, "Rows per update, over all processes."),
@@ -124,15 +128,27 @@ GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
             GATO_FIELD(max_minutes, "Save and stop with exit code 75 after this time; 0: no limit."),
             GATO_FIELD(threads, "Threads; 0: GATO_NUM_THREADS or all processors."),
             GATO_FIELD(demonstration_steps, "Steps of demonstrations per task kept in checkpoints."),
-            GATO_FIELD(heldout_tokens, "Tokens of held-out documents per text task kept in checkpoints."))
+            GATO_FIELD(heldout_tokens, "Tokens of held-out documents per text task kept in checkpoints."),
+            GATO_FIELD(check_replicas_every,
+                       "Steps between comparisons of the parameters of all processes, which must be the same bit for "
+                       "bit; 0: never."),
+            GATO_FIELD(max_failures_per_step,
+                       "Attempts in a row that may fail at the same step before the run refuses to go on with exit "
+                       "code 93; 0: any number."),
+            GATO_FIELD(hang_seconds,
+                       "Seconds that a step may take at least before the run ends with exit code 76 as hanging; 10 "
+                       "times the median step where that is more."),
+            GATO_FIELD(long_hang_seconds,
+                       "The same for the start, the first step, a validation and a save, which may take longer."))
 void validate_config(const LoopConfig& config, ConfigProblems& problems);
 
 /// How the processes of a run exchange (docs/distributed.md).
 struct CommunicatorOptions {
-  double connect_seconds = 120;  ///< How long processes wait for each other at the start; > 0.
-  double timeout_seconds = 60;   ///< How long one operation may wait for another process; > 0.
-  double bucket_mib = 0;         ///< Gradients exchanged at a time, in MiB of fp32; 0: by the size of the model.
-  std::string interface = {};    ///< Network interface ("eth0"); "": the one by which the master is reached.
+  double connect_seconds = 120;   ///< How long processes wait for each other at the start; > 0.
+  double timeout_seconds = 60;    ///< How long one operation may wait for another process; > 0.
+  double bucket_mib = 0;          ///< Gradients exchanged at a time, in MiB of fp32; 0: by the size of the model.
+  std::string interface = {};     ///< Network interface ("eth0"); "": the one by which the master is reached.
+  std::string launcher = "auto";  ///< Whose variables say which process this is: detect_launch().
 };
 GATO_CONFIG(CommunicatorOptions,
             GATO_FIELD(connect_seconds, "Seconds that processes wait for each other at the start."),
@@ -142,7 +158,10 @@ GATO_CONFIG(CommunicatorOptions,
                        "MiB of gradients that are exchanged at a time while backward goes on; 0: by the model's size."),
             GATO_FIELD(interface,
                        "Network interface between the processes, such as eth0; empty: the one by which the master is "
-                       "reached."))
+                       "reached."),
+            GATO_FIELD(launcher,
+                       "Who started the processes: auto (what the environment says), none (one process, whatever it "
+                       "says), torchrun, slurm, openmpi, pmi or env (RANK and WORLD_SIZE)."))
 void validate_config(const CommunicatorOptions& options, ConfigProblems& problems);
 
 struct RunConfig {

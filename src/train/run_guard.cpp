@@ -1,0 +1,279 @@
+#include "run_guard.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <csignal>
+#include <thread>
+
+#include "exchange_backend.h"  // own_address
+#include "gato/core/error.h"
+#include "gato/core/error_file.h"
+#include "gato/core/log.h"
+#include "gato/core/signals.h"
+#include "gato/core/stack_dump.h"
+#include "gato/train/trainer.h"
+
+namespace gato::train {
+namespace {
+
+constexpr int kPeerExit = 76, kPreemptedExit = 75, kNoProgressExit = 93;  // as src/cli/program.h
+constexpr double kBeatSeconds = 3;
+constexpr double kPatience = 4 * kBeatSeconds;  // that a process stands still shows in so many seconds
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+extern "C" void exit_at_once(int) { ::_exit(kPeerExit); }
+
+/// Whatever hangs from here on (a disk, a lock), the process ends.
+void end_within(unsigned seconds) {
+  std::signal(SIGALRM, exit_at_once);
+  ::alarm(seconds);
+}
+
+run::WatchdogOptions limits(const TrainingConfig& config) {
+  constexpr double kMargin = 10;  // the exchange's own limit shall come first: it knows more
+  run::WatchdogOptions options;
+  options.step_seconds = config.train.hang_seconds;
+  options.long_seconds = config.train.long_hang_seconds;
+  options.exchange_seconds = config.comm.timeout_seconds + kMargin;
+  return options;
+}
+
+/// The same for all processes of one start of the run, another for the next.
+std::string name_of_start(Communicator& communicator) {
+  const auto time = std::chrono::system_clock::now().time_since_epoch().count();
+  return communicator.gather(cat(::getpid(), "-", time), "start of the run").front();
+}
+
+}  // namespace
+
+/// Ends a process that is asked to stop before there is anything to save, however it waits.
+struct RunGuard::StopWatcher {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool stop = false;
+  std::thread thread;
+
+  explicit StopWatcher(RunGuard& guard) {
+    thread = std::thread([this, &guard] {
+      ::pthread_setname_np(::pthread_self(), "stop watcher");
+      constexpr auto kOften = std::chrono::milliseconds(100);
+      constexpr int kGrace = 20;  // of these: whoever polls the signal by itself ends in better order
+      int asked = 0;
+      std::unique_lock lock(mutex);
+      while (!stop && asked < kGrace) {
+        changed.wait_for(lock, kOften);
+        asked = stop_requested() && !guard.training_ ? asked + 1 : 0;
+      }
+      if (!stop) guard.stop_before_training();
+    });
+  }
+  ~StopWatcher() {
+    {
+      const std::lock_guard lock(mutex);
+      stop = true;
+    }
+    changed.notify_all();
+    thread.join();
+  }
+};
+
+RunGuard::RunGuard(const TrainingConfig& config, Launch launch) : config_(config), launch_(std::move(launch)) {
+  prepare_stack_dumps();
+  log::set_rank(static_cast<int>(launch_.rank));
+  phases_.push_back({"starting", Limit::kLong, false});
+  watchdog_ = std::make_unique<run::Watchdog>(limits(config), [this](const run::Expiry& expiry) { expired(expiry); });
+  stop_watcher_ = std::make_unique<StopWatcher>(*this);
+}
+
+RunGuard::~RunGuard() {
+  stop_watcher_.reset();
+  watchdog_.reset();
+}
+
+void RunGuard::join(const std::shared_ptr<Communicator>& communicator, const Path& run_folder) {
+  communicator->set_observer(std::shared_ptr<OperationObserver>(this, [](OperationObserver*) {}));
+  run::HeartbeatOptions options;
+  options.folder = run_folder / "ranks";
+  options.rank = launch_.rank;
+  options.size = launch_.size;
+  options.run_attempt = name_of_start(*communicator);
+  if (launch_.size > 1) options.address = own_address(launch_, config_.comm.interface);
+  options.interval = kBeatSeconds;
+  make_folders(run_folder / "logs");
+  log::set_file((run_folder / "logs" / cat("rank-", launch_.rank, ".log")).string());
+  log::info("train", describe(launch_));
+  for (const std::string& note : launch_.notes) log::warning("train", note);
+  {
+    const std::lock_guard lock(mutex_);
+    heartbeat_ = std::make_unique<run::Heartbeat>(std::move(options));
+    tell(phases_.back());
+  }
+  communicator->barrier("first heartbeat");  // nobody looks for a state that is not there yet
+}
+
+void RunGuard::begin_attempt(int64_t attempt) {
+  faults_ = InjectedFaults(launch_.rank, attempt);
+  if (launch_.rank == 0) {
+    const Path root = heartbeat_->options().folder.parent_path();
+    progress_ = std::make_unique<run::ProgressGuard>(root, attempt, config_.train.max_failures_per_step);
+  }
+  static_cast<void>(strike("start"));
+}
+
+void RunGuard::begin_training() { training_ = true; }
+
+void RunGuard::begin_step(int64_t step) {
+  step_ = step;
+  step_began_ = now();
+  if (progress_) progress_->working_on(step);
+  if (heartbeat_) heartbeat_->set_step(step);
+  const std::lock_guard lock(mutex_);
+  phases_.assign(1, {"step", Limit::kStep, false});
+  tell(phases_.back());
+}
+
+void RunGuard::end_step() {
+  watchdog_->add_step(now() - step_began_);
+  const std::lock_guard lock(mutex_);
+  phases_.assign(1, {"between steps", Limit::kStep, false});
+  tell(phases_.back());
+}
+
+void RunGuard::push(std::string_view name, Limit limit, bool is_exchange) {
+  const std::lock_guard lock(mutex_);
+  phases_.push_back({std::string(name), limit, is_exchange});
+  tell(phases_.back());
+}
+
+void RunGuard::pop() {
+  const std::lock_guard lock(mutex_);
+  if (phases_.size() > 1) phases_.pop_back();
+  tell(phases_.back());
+}
+
+void RunGuard::tell(const Phase& phase) {
+  if (watchdog_) watchdog_->enter(phase.name, phase.limit);
+  if (heartbeat_) heartbeat_->set_activity(phase.name, phase.is_exchange);
+}
+
+void RunGuard::began(std::string_view operation) {
+  // A long phase stays one: others may be in the midst of it.
+  const bool is_long = [&] {
+    const std::lock_guard lock(mutex_);
+    return phases_.back().limit == Limit::kLong;
+  }();
+  push(operation, is_long ? Limit::kLong : Limit::kExchange, true);
+}
+
+void RunGuard::ended(std::string_view) { pop(); }
+
+/// On the thread that waited, before it throws: its stack says where.
+void RunGuard::failed(std::string_view operation, std::string_view cause) {
+  const std::string stacks = stacks_of_all_threads();
+  log::error("train", "step ", step_.load(), ": the exchange '", operation, "' failed (", cause, "); all threads:\n",
+             stacks);
+  const std::lock_guard lock(mutex_);
+  stacks_ = stacks;
+  phases_.assign(1, {cat("ending, since '", operation, "' failed"), Limit::kExchange, false});
+  tell(phases_.back());
+}
+
+std::optional<FaultKind> RunGuard::strike(std::string_view where) const { return faults_.strike(where, step_); }
+
+/// The failure with who is to blame for it.
+std::string RunGuard::blame(const std::string& failure) {
+  const run::HeartbeatOptions* own = heartbeat_ ? &heartbeat_->options() : nullptr;
+  if (own == nullptr) return failure;
+  const run::Diagnosis diagnosis = run::diagnose(*own, kPatience);
+  return cat("at step ", step_.load(), " rank ", launch_.rank, " of ", launch_.size, " cannot go on: ", diagnosis.text,
+             " (", failure, "). The same command goes on from the last checkpoint");
+}
+
+void RunGuard::finish(run::RankEnd end, const std::string& message) {
+  if (heartbeat_) heartbeat_->end(end, message);
+  if (end == run::RankEnd::kDone) return;
+  const std::lock_guard lock(mutex_);
+  write_error_file(launch_.error_file, message, stacks_);
+}
+
+void RunGuard::count_failure(const std::string& message) {
+  if (!progress_) return;
+  try {
+    progress_->failed(message);
+  } catch (const IoError& error) {
+    log::warning("train", error.what());
+  }
+}
+
+void RunGuard::watch(const std::function<void()>& body) {
+  constexpr unsigned kEnding = 60;
+  try {
+    body();
+    if (progress_) progress_->ended_well();
+    finish(run::RankEnd::kDone, "finished");
+  } catch (const Interrupted& stop) {
+    if (progress_) progress_->ended_well();
+    finish(run::RankEnd::kDone, stop.what());
+    throw;
+  } catch (const ConfigError& error) {
+    if (progress_) progress_->leave();
+    finish(run::RankEnd::kFailed, error.what());
+    throw;
+  } catch (const NoProgressError& error) {
+    finish(run::RankEnd::kFailed, error.what());
+    throw;
+  } catch (const PeerError& error) {
+    end_within(kEnding);
+    const std::string message = blame(error.what());
+    log::error("train", message);
+    finish(run::RankEnd::kPeer, message);
+    count_failure(message);
+    throw PeerError(message);
+  } catch (const std::exception& error) {
+    finish(run::RankEnd::kFailed, error.what());
+    count_failure(error.what());
+    throw;
+  }
+}
+
+/// On the watchdog's thread, while the training thread hangs: no destructor may run.
+void RunGuard::expired(const run::Expiry& expiry) {
+  constexpr unsigned kEnding = 40;
+  end_within(kEnding);
+  std::string message = cat("rank ", launch_.rank, " of ", launch_.size, " stands still at step ", step_.load(), " in '",
+                            expiry.activity, "' for ", format_seconds(expiry.seconds), " (limit ",
+                            format_seconds(expiry.limit), ")");
+  const std::string stacks = stacks_of_all_threads();
+  log::error("train", message, "; all threads:\n", stacks);
+  const bool in_exchange = [&] {
+    const std::lock_guard lock(mutex_);
+    stacks_ = stacks;
+    return phases_.back().is_exchange;
+  }();
+  if (in_exchange) message = blame(message);
+  log::error("train", message);
+  finish(in_exchange ? run::RankEnd::kPeer : run::RankEnd::kFailed, message);
+  int code = kPeerExit;
+  try {
+    count_failure(message);
+  } catch (const NoProgressError& error) {
+    log::error("train", error.what());
+    code = kNoProgressExit;
+  }
+  ::_exit(code);
+}
+
+void RunGuard::stop_before_training() {
+  end_within(5);
+  log::warning("train", "stopped by signal ", stop_signal(), " before training began: there is nothing to save");
+  if (heartbeat_) heartbeat_->end(run::RankEnd::kDone, "stopped before training began");
+  if (progress_) progress_->leave();
+  ::_exit(kPreemptedExit);
+}
+
+}  // namespace gato::train
