@@ -35,6 +35,7 @@ std::map<std::string, std::string> read_index(const Path& path) {
       }
       files[entry.key()] = name;
     }
+    if (files.empty()) fields.fail("weight_map", "it names no tensor");
   } catch (const DataError& error) {
     throw CheckpointError(error.what());
   }

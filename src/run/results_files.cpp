@@ -5,6 +5,7 @@
 #include "gato/core/error.h"
 #include "gato/core/text.h"
 #include "gato/run/results.h"
+#include "run/exclusive_file.h"
 
 namespace gato::run {
 namespace {
@@ -42,6 +43,32 @@ void write_result(const Path& folder, const TaskResult& result) {
                         ", whose name differs in '/' and '-' only; rename one of the two tasks"));
   }
   write_file_atomic(path, text);
+}
+
+namespace {
+
+/// Whether the file holds what `result` is a repetition of.
+bool holds_same(const Path& path, const TaskResult& result) {
+  try {
+    const TaskResult found = read_result(path);
+    const auto same_seed = [](const RolloutRecord& a, const RolloutRecord& b) { return a.seed == b.seed; };
+    return found.task == result.task && found.checkpoint == result.checkpoint && found.suite == result.suite &&
+           found.shard == result.shard && found.num_shards == result.num_shards &&
+           std::equal(found.rollouts.begin(), found.rollouts.end(), result.rollouts.begin(), result.rollouts.end(),
+                      same_seed);
+  } catch (const DataError&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+bool write_result_once(const Path& folder, const TaskResult& result) {
+  const Path path = folder / result_file_name(result.task, result.shard);
+  if (create_file(path, to_json(result))) return true;
+  if (holds_same(path, result)) return false;
+  write_result(folder, result);
+  return true;
 }
 
 std::vector<TaskResult> read_results(const Path& folder) {

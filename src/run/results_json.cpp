@@ -9,6 +9,7 @@
 #include "gato/run/results.h"
 #include "run/json_values.h"
 #include "run/suite_name.h"
+#include "run/task_name.h"
 
 namespace gato::run {
 namespace {
@@ -94,19 +95,6 @@ std::map<std::string, std::string> parse_versions(const Json& json, const std::s
   std::map<std::string, std::string> versions;
   for (const auto& entry : json.items()) versions[entry.key()] = fields.text(entry.key());
   return versions;
-}
-
-/// "domain/name", without parts that would leave a folder once it is a file name.
-bool is_task_name(std::string_view task) {
-  if (task.size() > 200 || !is_valid_utf8(task)) return false;
-  const std::vector<std::string> parts = split(task, '/');
-  for (const std::string& part : parts) {
-    if (part.empty() || part.front() == '.') return false;
-    for (const char c : part) {
-      if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f) return false;
-    }
-  }
-  return parts.size() >= 2;
 }
 
 void check_rollouts(const TaskResult& result, JsonFields& fields) {

@@ -138,6 +138,11 @@ std::string check_report(const TrainingConfig& config, const RunCostOptions& cos
   const model::ModelShape shape = model_shape(vocabulary);
   add_table(out, "parameters", model::parameters_by_part(config.model, shape), false);
   add_table(out, "state", model::state_bytes(config.model, shape), true);
+  if (config.train.background_save) {
+    const double bytes = 12.0 * static_cast<double>(model::total(model::parameters_by_part(config.model, shape)));
+    out << "copy for saving in the background, in the CPU's memory: " << format_bytes(bytes)
+        << " (train.background_save=false does without)\n";
+  }
   add_table(out, cat("activations of ", micro, " rows"), model::activation_bytes(config.model, shape, measured.step),
             true);
   if (config.train.micro_batch_rows.is_auto()) {

@@ -15,7 +15,7 @@
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
 #include "gato/core/version.h"
-#include "gato/run/best.h"
+#include "gato/run/checkpoint_use.h"
 #include "gato/train/batch_tensors.h"
 #include "load_policy.h"
 #include "micro_batch.h"
@@ -92,6 +92,7 @@ void Session::make_saver() {
     if (train.keep_best > 0) {
       retention.scores = run::scores_by_step(folder, train.best_by, train.best_is == BestIs::kMax);
     }
+    retention.in_use = [&] { return run::steps_in_queue(folder); };
     checkpoint::prune(folder.checkpoints_path(), retention, checkpoint::VerifyDepth::kSizes);
   };
   saver_ = std::make_unique<BackgroundSaver>(

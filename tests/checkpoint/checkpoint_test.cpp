@@ -11,6 +11,7 @@
 #include "gato/core/error.h"
 #include "small_checkpoint.h"
 #include "support/child_process.h"
+#include "support/file_faults.h"
 #include "support/temp_folder.h"
 
 namespace gato::checkpoint {
@@ -321,6 +322,94 @@ TEST(PruneTest, DamagedOnesNeitherCountNorGo) {
   EXPECT_EQ(deleted[0].step, 1);
   EXPECT_EQ(steps_in(folder.path()), (std::vector<int64_t>{5, 4, 3, 2}));
   EXPECT_EQ(newest_valid(folder.path(), kSilent)->step, 4);
+}
+
+TEST(SetAsideTest, DamagedOnesGetAnotherNameUnreadableOnesStay) {
+  const TempFolder folder("checkpoint");
+  for (const int64_t step : {1, 2, 3}) static_cast<void>(save_one_file(folder.path(), step));
+  test::flip_byte(folder / "step-00000003" / "state.json", 3);
+  EXPECT_EQ(newest_valid(folder.path(), set_damaged_aside)->step, 2);
+  EXPECT_EQ(steps_in(folder.path()), (std::vector<int64_t>{2, 1}));
+  EXPECT_TRUE(fs::exists(folder / "step-00000003.damaged-1" / "state.json"));
+  static_cast<void>(save_one_file(folder.path(), 3));
+  test::flip_byte(folder / "step-00000003" / "state.json", 3);
+  EXPECT_EQ(newest_valid(folder.path(), set_damaged_aside)->step, 2);
+  EXPECT_TRUE(fs::exists(folder / "step-00000003.damaged-2"));
+  EXPECT_TRUE(clean_checkpoints(folder.path()).empty());
+
+  const testing_hooks::ScopedFileFault fault({.operation = testing_hooks::FileOperation::kRead,
+                                              .nth = 1,
+                                              .all_after = true,
+                                              .path_contains = "step-00000002"});
+  EXPECT_EQ(newest_valid(folder.path(), set_damaged_aside)->step, 1);
+  EXPECT_EQ(steps_in(folder.path()), (std::vector<int64_t>{2, 1})) << "a disk that fails is no damage";
+}
+
+TEST(FreeSpaceTest, TooLittleIsToldBeforeAnythingIsWritten) {
+  const TempFolder folder("checkpoint");
+  check_free_space(folder / "not" / "made", 1);
+  try {
+    check_free_space(folder / "not" / "made", uint64_t{1} << 60);
+    FAIL() << "there is room for an exbibyte";
+  } catch (const IoError& error) {
+    EXPECT_EQ(error.error_number(), ENOSPC);
+    EXPECT_NE(std::string(error.what()).find("train.keep_checkpoints"), std::string::npos) << error.what();
+  }
+  EXPECT_FALSE(fs::exists(folder / "not"));
+  EXPECT_THROW(check_free_space(folder.path(), UINT64_MAX), IoError);
+}
+
+/// One rank's files in a checkpoint that another rank commits.
+std::string write_part_of(const Path& folder, int64_t step, const std::string& tag, int rank) {
+  CheckpointPart part(unfinished_path(folder, step, tag));
+  part.add_file(cat("part-", rank), cat("of rank ", rank));
+  return entries_to_text(part.entries());
+}
+
+TEST(PartsTest, SeveralProcessesWriteOneCheckpoint) {
+  const TempFolder folder("checkpoint");
+  const std::string tag = process_tag() + ".1";
+  const std::string other = write_part_of(folder.path(), 4, tag, 1);  // before rank 0 begins
+  CheckpointWriter writer(folder.path(), 4, tag);
+  writer.add_file("state.json", "x");
+  const std::string third = write_part_of(folder.path(), 4, tag, 2);
+  for (const std::string& text : {third, other}) writer.add_entries(parse_entries(text, "a part"));
+  EXPECT_THROW(writer.add_entries(parse_entries(third, "a part")), CheckpointError);
+  const CheckpointInfo saved = writer.commit({.verify = true});
+  EXPECT_TRUE(verify_checkpoint(saved.path).empty());
+  const Checkpoint checkpoint(saved.path);
+  EXPECT_EQ(checkpoint.read("part-1"), "of rank 1");
+  EXPECT_EQ(checkpoint.read("part-2"), "of rank 2");
+  EXPECT_EQ(checkpoint.manifest().files.size(), 3u);
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"latest", "step-00000004"}));
+}
+
+TEST(PartsTest, APartThatIsNotThereOrNotWhatWasToldIsNoCheckpoint) {
+  const TempFolder folder("checkpoint");
+  const auto commit = [&](const std::string& tag, const auto& spoil) {
+    const auto entries = parse_entries(write_part_of(folder.path(), 4, tag, 1), "a part");
+    CheckpointWriter writer(folder.path(), 4, tag);
+    spoil(writer.unfinished_path() / "part-1");
+    writer.add_entries(entries);
+    static_cast<void>(writer.commit({.verify = true}));
+  };
+  EXPECT_THROW(commit("a", [](const Path& part) { fs::remove(part); }), CheckpointError);
+  EXPECT_THROW(commit("b", [](const Path& part) { fs::resize_file(part, 3); }), CheckpointError);
+  EXPECT_THROW(commit("c", [](const Path& part) { test::flip_byte(part, 2); }), CheckpointError);
+  EXPECT_TRUE(names_in(folder.path()).empty()) << "nothing is left of the tries";
+  commit("d", [](const Path&) {});
+}
+
+TEST(PartsTest, EntriesAreCheckedLikeAManifest) {
+  const TempFolder folder("checkpoint");
+  const std::string text = write_part_of(folder.path(), 4, "a", 1);
+  EXPECT_EQ(entries_to_text(parse_entries(text, "a part")), text);
+  for (size_t length = 0; length < text.size(); ++length) {
+    EXPECT_THROW(static_cast<void>(parse_entries(text.substr(0, length), "a part")), CheckpointError) << length;
+  }
+  for (const char* bad : {"{}", "[1]", "[{}]", R"([{"name": "../x", "size": 0, "xxh3_128": "", "crc32c": []}])"}) {
+    EXPECT_THROW(static_cast<void>(parse_entries(bad, "a part")), CheckpointError) << bad;
+  }
 }
 
 TEST(CleanTest, RemovesWhatDeadProcessesLeftAndNothingElse) {

@@ -81,6 +81,9 @@ struct TaskResult {
 /// Writes a result into `folder` (RunFolder::results_path(step, suite), or any other), atomically. Replaces an earlier
 /// result of the same task and shard; DataError when the file belongs to another task.
 void write_result(const Path& folder, const TaskResult& result);
+/// The same, unless a result of the same shard of the same task by the same checkpoint is there: then that one stays, and
+/// the answer is false. Of several processes that write at once, one is told true.
+bool write_result_once(const Path& folder, const TaskResult& result);
 /// All results in `folder`, sorted by (task, shard). A damaged file is a DataError that names it.
 [[nodiscard]] std::vector<TaskResult> read_results(const Path& folder);
 

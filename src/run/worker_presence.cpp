@@ -1,0 +1,195 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+
+#include "gato/core/error.h"
+#include "gato/core/json.h"
+#include "gato/core/json_fields.h"
+#include "gato/core/log.h"
+#include "gato/core/text.h"
+#include "gato/run/evaluation_worker.h"
+#include "run/json_values.h"
+#include "run/process_status.h"
+#include "run/queue_names.h"
+
+namespace gato::run {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFormat = "gato-worker";
+constexpr int64_t kVersion = 1;
+constexpr uint64_t kMaxStateBytes = uint64_t{64} << 10;
+
+Path workers_folder(const RunFolder& folder) { return folder.queue_path() / kWorkersName; }
+Path state_path(const Path& workers, const std::string& name) { return workers / (name + ".json"); }
+
+/// A host's name as part of a worker's.
+std::string host_part() {
+  char host[256] = {};
+  if (::gethostname(host, sizeof host - 1) != 0) return "host";
+  std::string part;
+  for (const char* c = host; *c != '\0' && part.size() < 60; ++c) {
+    part += is_worker_name(std::string("x") + *c) ? *c : '_';
+  }
+  return part.empty() || part.front() == '.' ? "host" + part : part;
+}
+
+std::string new_worker_name() {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::random_device random;
+  std::string tag;
+  for (int i = 0; i < 8; ++i) tag += kDigits[random() % kDigits.size()];
+  return cat(host_part(), "-", ::getpid(), "-", tag);
+}
+
+std::optional<WorkerState> read_state(const Path& workers, const std::string& name) {
+  const Path path = state_path(workers, name);
+  try {
+    return parse_worker_state(read_file(path, kMaxStateBytes), path.string());
+  } catch (const IoError& error) {
+    if (error.error_number() == ENOENT) return std::nullopt;
+    throw;
+  } catch (const DataError&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+std::string to_json(const WorkerState& state) {
+  Json json;
+  json["format"] = kFormat;
+  json["version"] = kVersion;
+  json["name"] = state.name;
+  json["machine"] = state.machine;
+  json["process"] = state.process;
+  json["process_start"] = state.process_start;
+  json["beat"] = state.beat;
+  json["doing"] = state.doing;
+  return dump_text(json) + "\n";
+}
+
+WorkerState parse_worker_state(std::string_view text, const std::string& origin) {
+  const Json json = parse_json(text, origin, {.max_bytes = kMaxStateBytes, .max_depth = 2});
+  JsonFields fields(json, origin);
+  check_format(fields, kFormat, kVersion);
+  WorkerState state;
+  state.name = fields.text("name");
+  if (!is_worker_name(state.name)) fields.fail("name", "cannot be the name of a worker");
+  state.machine = fields.text("machine");
+  state.process = fields.integer("process", 1);
+  state.process_start = fields.unsigned_integer("process_start");
+  state.beat = fields.integer("beat", 0);
+  state.doing = fields.text("doing");
+  fields.finish();
+  return state;
+}
+
+std::vector<WorkerState> read_workers(const RunFolder& folder) {
+  std::vector<WorkerState> workers;
+  std::error_code error;
+  fs::directory_iterator walk(workers_folder(folder), error);
+  for (; !error && walk != fs::directory_iterator(); walk.increment(error)) {
+    const std::string name = walk->path().stem().string();
+    if (!is_worker_name(name) || walk->path().extension() != ".json") continue;
+    if (auto state = read_state(workers_folder(folder), name)) workers.push_back(std::move(*state));
+  }
+  std::sort(workers.begin(), workers.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  return workers;
+}
+
+struct WorkerPresence::Shared {
+  Path path;
+  std::mutex mutex;
+  std::condition_variable wake;
+  WorkerState state;
+  bool ended = false;
+  std::thread thread;
+
+  void write() {
+    std::string text;
+    {
+      const std::lock_guard lock(mutex);
+      state.beat += 1;
+      text = to_json(state);
+    }
+    write_file_atomic(path, text);
+  }
+
+  void beat(double seconds) {
+    const auto interval = std::chrono::duration<double>(seconds);
+    std::unique_lock lock(mutex);
+    while (!wake.wait_for(lock, interval, [&] { return ended; })) {
+      lock.unlock();
+      try {
+        write();
+      } catch (const std::exception& error) {
+        log::warning("run", "this worker cannot show that it lives; others may do its job again: ", error.what());
+      }
+      lock.lock();
+    }
+  }
+};
+
+WorkerPresence::WorkerPresence(const RunFolder& folder, double beat_seconds) : shared_(std::make_shared<Shared>()) {
+  GATO_CHECK(beat_seconds > 0, "a beat every ", beat_seconds, " s");
+  WorkerState& state = shared_->state;
+  state.name = new_worker_name();
+  state.machine = machine_name();
+  state.process = ::getpid();
+  if (const auto status = process_status(state.process)) state.process_start = status->start;
+  state.doing = "nothing";
+  shared_->path = state_path(workers_folder(folder), state.name);
+  shared_->write();
+  shared_->thread = std::thread([shared = shared_, beat_seconds] { shared->beat(beat_seconds); });
+}
+
+WorkerPresence::~WorkerPresence() {
+  {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->ended = true;
+  }
+  shared_->wake.notify_all();
+  shared_->thread.join();
+  std::error_code ignored;
+  fs::remove(shared_->path, ignored);
+}
+
+const std::string& WorkerPresence::name() const { return shared_->state.name; }
+
+void WorkerPresence::set_doing(const std::string& doing) {
+  const std::lock_guard lock(shared_->mutex);
+  shared_->state.doing = doing;
+}
+
+LeaseWatch::LeaseWatch(const RunFolder& folder, double lease_seconds, std::function<double()> now)
+    : workers_(workers_folder(folder)), lease_seconds_(lease_seconds), now_(std::move(now)) {
+  if (now_) return;
+  now_ = [] { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); };
+}
+
+std::optional<std::string> LeaseWatch::gone(const std::string& worker) {
+  const auto state = read_state(workers_, worker);
+  if (state && state->machine == machine_name()) {
+    const auto process = process_status(state->process);
+    if (!process || process->start != state->process_start || process->state == 'Z') {
+      return cat("worker ", worker, " ended without giving it back");
+    }
+  }
+  const int64_t beat = state ? state->beat : -1;
+  const auto [seen, is_new] = seen_.try_emplace(worker, Seen{beat, now_()});
+  if (!is_new && seen->second.beat != beat) seen->second = {beat, now_()};
+  const double silent = now_() - seen->second.since;
+  if (silent < lease_seconds_) return std::nullopt;
+  return cat("worker ", worker, " has shown no sign of life for ", format_seconds(silent));
+}
+
+}  // namespace gato::run
