@@ -1,0 +1,225 @@
+#include "train/background_save.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+
+#include "gato/core/error.h"
+#include "gato/core/log.h"
+#include "small_state.h"
+#include "support/file_faults.h"
+#include "support/temp_folder.h"
+
+namespace gato::train {
+namespace {
+
+using checkpoint::step_name;
+using test::request_of;
+using test::SmallState;
+using testing_hooks::FileFault;
+using testing_hooks::FileOperation;
+
+SaverOptions options_for(const Path& folder, SaveRank place = {}, bool background = true) {
+  return {folder, place, checkpoint::process_tag(), background, {}};
+}
+
+std::string way_name(const testing::TestParamInfo<bool>& info) { return info.param ? "Background" : "AtOnce"; }
+
+class BackgroundSaveTest : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override { log::set_level(log::Level::kError); }
+  /// What the checkpoint of `step` holds.
+  [[nodiscard]] bool holds(int64_t step, double number, uint64_t seed) const {
+    SmallState loaded(77), expected(seed);
+    const TrainingState state = load_checkpoint(folder_ / step_name(step), loaded.model, loaded.optimizer);
+    return state.step == step && loaded.has(number) &&
+           loaded.model.store().values().equal(expected.model.store().values());
+  }
+  [[nodiscard]] std::vector<std::string> names() const {
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path()))
+      found.push_back(entry.path().filename().string());
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+  gato::test::TempFolder folder_;
+};
+
+TEST_P(BackgroundSaveTest, WhatIsSavedIsTheStateWhenItBegan) {
+  SmallState state(1);
+  state.fill(5);
+  BackgroundSaver saver(state.model.store(), state.optimizer, options_for(folder_.path(), {}, GetParam()));
+  EXPECT_FALSE(saver.busy());
+  saver.start(request_of(3));
+  if (GetParam()) {
+    state.fill(6);  // training goes on
+    state.model.store().values().add_(1);
+  }
+  const auto outcome = saver.wait();
+  ASSERT_TRUE(outcome && outcome->saved) << outcome->problem;
+  EXPECT_EQ(outcome->step, 3);
+  EXPECT_LE(outcome->stall_seconds, outcome->seconds);
+  EXPECT_FALSE(saver.wait());
+  EXPECT_TRUE(holds(3, 5, 1));
+  EXPECT_EQ(names(), (std::vector<std::string>{"latest", "step-00000003"}));
+}
+
+TEST_P(BackgroundSaveTest, OneAtATimeAndEveryOutcomeIsGivenOnce) {
+  SmallState state(1);
+  BackgroundSaver saver(state.model.store(), state.optimizer, options_for(folder_.path(), {}, GetParam()));
+  for (const int64_t step : {1, 2, 3}) {
+    state.fill(static_cast<double>(step));
+    saver.start(request_of(step));
+  }
+  std::vector<int64_t> steps;
+  while (const auto outcome = saver.wait()) {
+    EXPECT_TRUE(outcome->saved) << outcome->problem;
+    steps.push_back(outcome->step);
+  }
+  EXPECT_EQ(steps, (std::vector<int64_t>{1, 2, 3}));
+  EXPECT_FALSE(saver.busy());
+  for (const int64_t step : {1, 2, 3}) EXPECT_TRUE(holds(step, static_cast<double>(step), 1));
+}
+
+TEST_P(BackgroundSaveTest, AFailedSaveIsToldAndTheNextOneSucceeds) {
+  SmallState state(1);
+  state.fill(2);
+  BackgroundSaver saver(state.model.store(), state.optimizer, options_for(folder_.path(), {}, GetParam()));
+  {
+    const testing_hooks::ScopedFileFault fault({.operation = FileOperation::kFsync,
+                                                .nth = 1,
+                                                .all_after = true,
+                                                .error_number = EIO,
+                                                .path_contains = folder_.path().string()});
+    for (const int64_t failures : {1, 2}) {
+      saver.start(request_of(1));
+      const auto outcome = saver.wait();
+      ASSERT_TRUE(outcome && !outcome->saved);
+      EXPECT_NE(outcome->problem.find(folder_.path().string()), std::string::npos) << outcome->problem;
+      EXPECT_EQ(saver.failures_in_a_row(), failures);
+    }
+  }
+  EXPECT_TRUE(names().empty()) << names().front();
+  saver.start(request_of(1));
+  EXPECT_TRUE(saver.wait()->saved);
+  EXPECT_EQ(saver.failures_in_a_row(), 0);
+  EXPECT_TRUE(holds(1, 2, 1));
+}
+
+TEST_P(BackgroundSaveTest, WhatFollowsACommitMayFail) {
+  SmallState state(1);
+  auto options = options_for(folder_.path(), {}, GetParam());
+  int calls = 0;
+  options.committed = [&] {
+    EXPECT_TRUE(std::filesystem::exists(folder_ / step_name(++calls)));
+    throw DataError("the list of pins is damaged");
+  };
+  BackgroundSaver saver(state.model.store(), state.optimizer, options);
+  for (const int64_t step : {1, 2}) {
+    saver.start(request_of(step));
+    EXPECT_TRUE(saver.wait()->saved);
+  }
+  EXPECT_EQ(calls, 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, BackgroundSaveTest, testing::Values(true, false), way_name);
+
+/// Ranks of a run with a divided optimizer, in one process.
+class RanksTest : public BackgroundSaveTest {
+ protected:
+  void start_ranks(int64_t size) {
+    savers_.clear();
+    states_.clear();
+    const SmallState any(1);
+    for (int64_t rank = 0; rank < size; ++rank) {
+      states_.push_back(std::make_unique<SmallState>(1, test::part_of_buckets(any.model.store(), rank, size)));
+      savers_.push_back(std::make_unique<BackgroundSaver>(states_.back()->model.store(), states_.back()->optimizer,
+                                                          options_for(folder_.path(), {rank, size}, GetParam())));
+    }
+  }
+  std::vector<SaveOutcome> save(int64_t step) {
+    for (size_t r = savers_.size(); r-- > 0;) {  // rank 0 last: others may come before it
+      states_[r]->fill(static_cast<double>(step));
+      savers_[r]->start(request_of(step));
+    }
+    std::vector<std::string> parts;
+    for (const auto& saver : savers_) parts.push_back(saver->part());
+    std::vector<SaveOutcome> outcomes;
+    for (const auto& saver : savers_) {
+      EXPECT_TRUE(saver->written());
+      saver->commit(parts);
+      outcomes.push_back(*saver->wait());
+    }
+    return outcomes;
+  }
+  std::vector<std::unique_ptr<SmallState>> states_;
+  std::vector<std::unique_ptr<BackgroundSaver>> savers_;
+};
+
+TEST_P(RanksTest, AnyNumberOfProcessesReadsWhatAnyOtherWrote) {
+  int64_t step = 0;
+  for (const int64_t writers : {2, 3, 4, 1}) {
+    start_ranks(writers);
+    for (const SaveOutcome& outcome : save(++step)) EXPECT_TRUE(outcome.saved) << outcome.problem;
+    EXPECT_TRUE(holds(step, static_cast<double>(step), 1)) << "by one that has everything";
+    for (const int64_t readers : {1, 2, 3, 4}) {
+      const SmallState any(1);
+      for (int64_t rank = 0; rank < readers; ++rank) {
+        SmallState loaded(5, test::part_of_buckets(any.model.store(), rank, readers));
+        const TrainingState state = load_checkpoint(folder_ / step_name(step), loaded.model, loaded.optimizer);
+        EXPECT_EQ(state.processes, writers);
+        EXPECT_TRUE(loaded.has(static_cast<double>(step))) << writers << " wrote, rank " << rank << " of " << readers;
+      }
+    }
+  }
+}
+
+TEST_P(RanksTest, WhenOneRankFailsThereIsNoCheckpointAndAllAreTold) {
+  start_ranks(3);
+  {
+    const testing_hooks::ScopedFileFault fault({.operation = FileOperation::kWrite,
+                                                .nth = 1,
+                                                .error_number = ENOSPC,
+                                                .path_contains = "first_moment-00002-of-00003"});
+    for (const SaveOutcome& outcome : save(1)) {
+      EXPECT_FALSE(outcome.saved);
+      EXPECT_NE(outcome.problem.find("rank 2: "), std::string::npos) << outcome.problem;
+    }
+  }
+  EXPECT_TRUE(names().empty());
+  for (const SaveOutcome& outcome : save(1)) EXPECT_TRUE(outcome.saved) << outcome.problem;
+  EXPECT_TRUE(holds(1, 1, 1));
+}
+
+TEST_P(RanksTest, WhatIsMissingOrThereTwiceIsNamed) {
+  start_ranks(2);
+  for (const SaveOutcome& outcome : save(1)) ASSERT_TRUE(outcome.saved);
+  const checkpoint::Checkpoint whole(folder_ / step_name(1));
+  const auto without = [&](const std::string& left_out, const std::string& again) {
+    const Path other = folder_ / "other";
+    std::filesystem::remove_all(other);
+    checkpoint::CheckpointWriter writer(other, 1);
+    for (const checkpoint::FileEntry& file : whole.manifest().files) {
+      if (file.name == left_out) continue;
+      writer.add_file(file.name, read_file(whole.file(file.name)));
+      if (file.name == again) writer.add_file("optimizer-first_moment-copy.safetensors", read_file(whole.file(again)));
+    }
+    SmallState loaded(5);
+    try {
+      static_cast<void>(load_checkpoint(writer.commit().path, loaded.model, loaded.optimizer));
+    } catch (const CheckpointError& error) {
+      return std::string(error.what());
+    }
+    return std::string("it was loaded");
+  };
+  EXPECT_NE(without("optimizer-first_moment-00001-of-00002.safetensors", "").find("not there exactly once"),
+            std::string::npos);
+  EXPECT_NE(without("", "optimizer-first_moment-00001-of-00002.safetensors").find("not there exactly once"),
+            std::string::npos);
+  EXPECT_EQ(without("", ""), "it was loaded");
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, RanksTest, testing::Values(true, false), way_name);
+
+}  // namespace
+}  // namespace gato::train
