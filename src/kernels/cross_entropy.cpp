@@ -1,8 +1,6 @@
 #include "gato/kernels/cross_entropy.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/index_select.h>
-#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/BFloat16.h>
 
@@ -12,6 +10,7 @@
 #include "gato/core/error.h"
 #include "gato/core/profile.h"
 #include "gato/kernels/linear.h"
+#include "gato/kernels/rows.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/cross_entropy.h"
 #include "kernels/data.h"
@@ -70,8 +69,17 @@ struct HeadTask {
     return gathered.scalar_type() == at::kBFloat16 ? table.compute : table.value;
   }
 
+  /// Memory for logits. On a device every row begins at a multiple of 16 bytes, without which cuBLAS takes its slow
+  /// kernels and ours go by single elements: vocabularies have odd sizes (32 000 + 1024 + 1).
+  [[nodiscard]] at::Tensor rows_of_logits(int64_t rows) const {
+    if (device_ops(gathered) == nullptr) return at::empty({rows, vocabulary()}, gathered.options());
+    constexpr int64_t kElements = 8;  // of bf16
+    const int64_t padded = (vocabulary() + kElements - 1) / kElements * kElements;
+    return at::empty({rows, padded}, gathered.options()).slice(1, 0, vocabulary());
+  }
+
   [[nodiscard]] at::Tensor logits(int64_t begin, int64_t end) const {
-    const at::Tensor out = at::empty({end - begin, vocabulary()}, gathered.options());
+    const at::Tensor out = rows_of_logits(end - begin);
     matmul_into(gathered.slice(0, begin, end), operand().t(), out, 0);
     return out;
   }
@@ -194,7 +202,7 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
                                const std::optional<at::Tensor>& /*anchor*/, const at::Tensor& positions, HeadTask task,
                                bool keep_logits) {
     const profile::Scope scope("head forward");
-    task.gathered = at::index_select(hidden, 0, positions);
+    task.gathered = gather_rows(hidden, positions);
     const at::Tensor losses = at::empty({3, task.positions()}, hidden.options().dtype(at::kFloat));
     at::Tensor kept;
     for (int64_t begin = 0; begin < task.positions(); begin += task.chunk) {
@@ -239,9 +247,7 @@ struct HeadFunction : torch::autograd::Function<HeadFunction> {
     if (differentiated) gathered_gradient.mul_(scale);
     at::Tensor hidden_gradient;
     if (context->needs_input_grad(0)) {
-      hidden_gradient =
-          at::zeros({context->saved_data["rows"].toInt(), task.gathered.size(1)}, task.gathered.options());
-      hidden_gradient.index_copy_(0, positions, gathered_gradient);
+      hidden_gradient = spread_rows(gathered_gradient, positions, context->saved_data["rows"].toInt());
     }
     return {hidden_gradient, {}, {}, {}, {}};
   }

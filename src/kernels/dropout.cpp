@@ -63,12 +63,14 @@ struct DropoutFunction : torch::autograd::Function<DropoutFunction> {
     context->saved_data["key"] = static_cast<int64_t>(stream.key);
     context->saved_data["first_row"] = stream.first_row;
     context->saved_data["row_tokens"] = stream.row_tokens;
+    context->saved_data["device_key"] = stream.device_key;
     return apply_mask(x, probability, stream);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const DropoutStream stream{static_cast<uint64_t>(context->saved_data["key"].toInt()),
-                               context->saved_data["first_row"].toInt(), context->saved_data["row_tokens"].toInt()};
+                               context->saved_data["first_row"].toInt(), context->saved_data["row_tokens"].toInt(),
+                               context->saved_data["device_key"].toTensor()};
     return {apply_mask(gradients[0].contiguous(), context->saved_data["probability"].toDouble(), stream), {}, {}};
   }
 };
@@ -80,6 +82,11 @@ at::Tensor dropout(const at::Tensor& x, double probability, const DropoutStream&
   GATO_CHECK(probability >= 0 && probability < 1, "the probability must be in [0, 1), is ", probability);
   GATO_CHECK(stream.row_tokens > 0 && x.size(0) % stream.row_tokens == 0, "x has ", x.size(0),
              " tokens, which rows of ", stream.row_tokens, " do not divide");
+  if (stream.device_key.defined()) {
+    GATO_CHECK(device_ops(x) != nullptr, "dropout on the CPU takes its key by value");
+    check_tensor(stream.device_key, "device_key", at::kLong, {2});
+    check_same_device(x, {{"device_key", &stream.device_key}});
+  }
   if (probability == 0) return x;
   return DropoutFunction::apply(x, probability, stream);
 }

@@ -78,8 +78,7 @@ UpdateOutcome decide(const StepNumbers& numbers) {
   outcome.weight_sum = sums[2];
   outcome.loss = sums[1] / outcome.weight_sum;
   outcome.gradient_norm = std::sqrt(sums[0]) / outcome.weight_sum;
-  outcome.refused =
-      !(outcome.weight_sum > 0 && std::isfinite(outcome.loss) && std::isfinite(outcome.gradient_norm));
+  outcome.refused = !(outcome.weight_sum > 0 && std::isfinite(outcome.loss) && std::isfinite(outcome.gradient_norm));
   return outcome;
 }
 

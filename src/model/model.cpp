@@ -9,6 +9,7 @@
 #include "gato/core/error.h"
 #include "gato/core/random.h"
 #include "gato/kernels/dropout.h"
+#include "gato/kernels/device.h"
 #include "gato/kernels/geglu.h"
 #include "gato/kernels/layer_norm.h"
 #include "gato/kernels/linear.h"
@@ -63,13 +64,21 @@ at::Tensor branch_factors(const ForwardOptions& options, const ModelConfig& conf
   return factors.pin_memory().to(device, at::kFloat, /*non_blocking=*/true);  // else the CPU waits for the GPU
 }
 
-/// Dropout of a residual branch's output: appendix E of the paper names the rate alone (gato_spec 5.3), not the places.
-at::Tensor drop_branch(const ForwardOptions& options, double probability, int64_t layer, int64_t branch,
-                       int64_t row_tokens, const at::Tensor& delta) {
+uint64_t dropout_key(const ForwardOptions& options, int64_t place) {
   static const uint64_t kPurpose = hash_name("dropout");
-  const uint64_t key = mix_seed(
-      options.seed, {kPurpose, static_cast<uint64_t>(options.step), static_cast<uint64_t>(2 * layer + branch)});
-  return kernels::dropout(delta, probability, {key, options.first_row, row_tokens});
+  return mix_seed(options.seed, {kPurpose, static_cast<uint64_t>(options.step), static_cast<uint64_t>(place)});
+}
+
+/// Keys [2 x layers, 2] of dropout at every branch, with the first row's number, for a device.
+at::Tensor dropout_keys(const ForwardOptions& options, const ModelConfig& config, at::Device device) {
+  if (!options.training || config.dropout <= 0 || !kernels::has_device_operations(device)) return {};
+  const at::Tensor keys = at::empty({2 * config.layers, 2}, at::kLong);
+  auto* key = keys.mutable_data_ptr<int64_t>();
+  for (int64_t place = 0; place < 2 * config.layers; ++place) {
+    *key++ = static_cast<int64_t>(dropout_key(options, place));
+    *key++ = options.first_row;
+  }
+  return device.is_cpu() ? keys : keys.pin_memory().to(device, at::kLong, /*non_blocking=*/true);
 }
 
 }  // namespace
@@ -221,7 +230,7 @@ BlockInput Model::block_input(const ModelInput& input, const ForwardOptions& opt
   GATO_CHECK(input.ids.defined() && input.ids.dim() == 2, "ids must be [rows, tokens]");
   flat_indices(input.sequence_starts, "sequence_starts", input.ids);
   return {input.sequence_starts, input.bounds, branch_factors(options, config_, input.ids.size(0), input.ids.device()),
-          rotary(input.ids.size(1))};
+          dropout_keys(options, config_, input.ids.device()), rotary(input.ids.size(1))};
 }
 
 at::Tensor Model::transform(const at::Tensor& x, const BlockInput& input, const ForwardOptions& options) const {
@@ -239,8 +248,13 @@ at::Tensor Model::transform(const at::Tensor& x, const BlockInput& input, const 
     return mixed.view({rows * tokens, config_.heads * config_.head_dim});
   };
   if (options.training && config_.dropout > 0) {
-    hooks.drop = [this, options, tokens](int64_t layer, int64_t branch, const at::Tensor& delta) {
-      return drop_branch(options, config_.dropout, layer, branch, tokens, delta.to(at::kFloat)).to(delta.scalar_type());
+    // Of a residual branch's output: appendix E of the paper names the rate alone (gato_spec 5.3), not the places.
+    hooks.drop = [this, options, tokens, keys = input.dropout_keys](int64_t layer, int64_t branch,
+                                                                    const at::Tensor& delta) {
+      const int64_t place = 2 * layer + branch;
+      kernels::DropoutStream stream{dropout_key(options, place), options.first_row, tokens, {}};
+      if (keys.defined()) stream.device_key = keys.select(0, place);
+      return kernels::dropout(delta.to(at::kFloat), config_.dropout, stream).to(delta.scalar_type());
     };
   }
   hooks.scale = [factors = input.branch_factors](int64_t layer, int64_t branch) {

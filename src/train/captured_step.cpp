@@ -31,6 +31,15 @@ at::Tensor memory_like(const at::Tensor& x) { return x.defined() ? at::empty_lik
 
 }  // namespace
 
+std::unique_ptr<kernels::CapturedWork> capture_for_training(at::Device device, std::function<void()> work,
+                                                            const kernels::CapturedWork* beside) {
+  try {
+    return kernels::capture(device, std::move(work), beside);
+  } catch (const DeviceError& error) {
+    throw DeviceError(cat(error.what(), " (train.cuda_graph: false does without)"));
+  }
+}
+
 /// What a graph reads and writes: the same memory at every replay.
 struct CapturedStep::Memory {
   at::Tensor x, x_gradient;  // embedded vectors
@@ -46,7 +55,8 @@ struct CapturedStep::Memory {
     x_gradient = shared ? beside->x_gradient : at::empty_like(embedded);
     blocks.sequence_starts = memory_like(input.sequence_starts);
     blocks.bounds.boundaries = memory_like(input.bounds.boundaries);
-    blocks.branch_factors = memory_like(input.branch_factors);  // blocks.rotary stays: it never changes
+    blocks.branch_factors = memory_like(input.branch_factors);
+    blocks.dropout_keys = memory_like(input.dropout_keys);  // blocks.rotary stays: it never changes
     where = {memory_like(loss.positions), memory_like(loss.targets), memory_like(loss.weights)};
     const int64_t positions = loss.positions.numel();
     result = {at::empty({}, x.options()), at::empty({positions}, x.options()),
@@ -69,6 +79,7 @@ struct CapturedStep::Memory {
     copy(blocks.sequence_starts, input.sequence_starts);
     copy(blocks.bounds.boundaries, input.bounds.boundaries);
     copy(blocks.branch_factors, input.branch_factors);
+    copy(blocks.dropout_keys, input.dropout_keys);
     copy(where.positions, loss.positions);
     copy(where.targets, loss.targets);
     copy(where.weights, loss.weights);
@@ -96,13 +107,6 @@ CapturedStep::CapturedStep(const TrainingConfig& config, const model::Model& mod
     problem = cat("is for a GPU, but the model is on ", device.str(), " (train.device is ", config.train.device, ")");
   }
   if (!problem.empty()) throw ConfigError(cat("train.cuda_graph ", problem));
-}
-
-CapturedStep::~CapturedStep() {
-  try {
-    if (!graphs_.empty()) kernels::synchronize(model_.store().device());
-  } catch (const std::exception&) {  // a device that failed runs nothing any more
-  }
 }
 
 /// Boundaries of sequences are input only where attention takes them: their number would need graphs of its own.
@@ -145,23 +149,15 @@ MicroResult CapturedStep::run(const BatchTensors& tensors, const model::ForwardO
 /// Recording calls the work once for real, so that nothing is left to replay.
 void CapturedStep::record(std::shared_ptr<Memory> memory, const model::ForwardOptions& options) {
   const profile::Scope scope("recording a graph");
-  if (graphs_.size() == kMostGraphs) {
-    kernels::synchronize(model_.store().device());  // it may still be running
-    graphs_.erase(graphs_.begin());
-  }
+  if (graphs_.size() == kMostGraphs) graphs_.erase(graphs_.begin());
   const kernels::CapturedWork* beside = graphs_.empty() ? nullptr : graphs_.back().work.get();
-  model::ForwardOptions fixed;  // without numbers of steps and rows: only dropout would look at them
+  model::ForwardOptions fixed;  // without numbers of steps and rows, which have gone into factors and keys
   fixed.training = options.training;
   fixed.recompute = options.recompute;
-  std::unique_ptr<kernels::CapturedWork> work;
-  try {
-    const auto compute = [&model = model_, memory, fixed, bins = config_.train.soft_target_bins] {
-      memory->compute(model, fixed, bins);
-    };
-    work = kernels::capture(model_.store().device(), compute, beside);
-  } catch (const DeviceError& error) {
-    throw DeviceError(cat(error.what(), " (train.cuda_graph: false does without)"));
-  }
+  const auto compute = [&model = model_, memory, fixed, bins = config_.train.soft_target_bins] {
+    memory->compute(model, fixed, bins);
+  };
+  auto work = capture_for_training(model_.store().device(), compute, beside);
   log::debug("train", "recorded a CUDA graph for ", memory->where.positions.numel(), " loss positions");
   graphs_.push_back({std::move(memory), std::move(work)});
 }

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -7,6 +8,10 @@
 #include "micro_step.h"
 
 namespace gato::train {
+
+/// kernels::capture, whose DeviceError says here which setting does without.
+[[nodiscard]] std::unique_ptr<kernels::CapturedWork> capture_for_training(
+    at::Device device, std::function<void()> work, const kernels::CapturedWork* beside = nullptr);
 
 /// micro_step() with everything between the embedding and its gradient in CUDA graphs: blocks, head and loss, forward
 /// and backward. The embedding, whose number of patches varies, is called as always.
@@ -19,7 +24,6 @@ class CapturedStep {
 
   /// Throws ConfigError, naming the setting, where it cannot be: why_no_cuda_graph(), or the model is on no GPU.
   CapturedStep(const TrainingConfig& config, const model::Model& model);
-  ~CapturedStep();
 
   /// What micro_step() returns and does, for tensors of pad_sizes(), but for rounding. Throws ConfigError when
   /// attention goes by a route that cannot be captured, DeviceError when recording fails.

@@ -7,7 +7,17 @@
 #include "checkpointing.h"
 #include "meters.h"
 #include "step_input.h"
+#include "updater.h"
 
+/// A step and its processes. Between backward and the next parameters nothing goes by the host: the step's numbers
+/// (squared norm of the gradients, summed loss, sum of the weights) are three doubles in the memory of the model's
+/// device, Updater::sums(), from which Updater::update() decides there. So several processes can share a step at two
+/// places of Stepper::run. After the last micro-batch, before updater_.measure(): add the gradients up
+/// (store().gradients(), by its buckets()). Between measure() and update(): one all-reduce (sum) of sums(), in place,
+/// on the current stream. Where every process holds all gradients they have the same norm already: reduce places 1 and
+/// 2 alone, sums().slice(0, 1, 3). Where each keeps a share of them, measure() must see that share only, and all three
+/// places are reduced. All processes then decide alike, to the bit, and StepResult is that of the whole step; a process
+/// without a label of its own takes part with a weight of 0.
 namespace gato::train {
 
 /// What one step did.
@@ -33,14 +43,15 @@ class Stepper {
   /// What is read of a micro-batch once the whole step is on its way.
   struct Measured {
     MicroResult result;
-    const std::vector<int32_t>* sources;
+    const BatchTensors* tensors;
   };
-  [[nodiscard]] static double read(const std::vector<Measured>& measured, LabelMeter& meter);
-  void update(double norm, double weight_sum, TrainingState& state);
+  [[nodiscard]] std::vector<Measured> compute_gradients(const StepInput& input, int64_t step);
+  [[nodiscard]] StepResult update(const std::vector<Measured>& measured, TrainingState& state);
+  static void tell(const std::vector<Measured>& measured, LabelMeter& meter);
 
   const TrainingConfig& config_;
   model::Model& model_;
-  OptimizerState& optimizer_;
+  Updater updater_;
   std::unique_ptr<CapturedStep> captured_;  // with train.cuda_graph
 };
 

@@ -267,8 +267,8 @@ class Streaming {
     const std::vector<FlatSpan> spans{{0, size, true}};
     const auto blocks = device_.input("blocks", make_update_blocks(spans, size));
     const auto prepared = device_.input(
-        "prepared", std::vector<PreparedUpdate>{
-                        {.grad_scale = 1, .keep = 1, .step_size = 1e-3f, .inverse_correction = 1}});
+        "prepared",
+        std::vector<PreparedUpdate>{{.grad_scale = 1, .keep = 1, .step_size = 1e-3f, .inverse_correction = 1}});
     measure("adamw_update", size, [&] {
       AdamWUpdate call;
       call.blocks = blocks.data();

@@ -188,5 +188,27 @@ TEST_F(DeviceGpuTest, OptimizerFollowsTheCpu) {
       device(), tolerance_of(at::kFloat).times(5));
 }
 
+TEST_F(DeviceGpuTest, UpdatesDecidedOnTheDeviceFollowTheCpu) {
+  const std::vector<UpdateSpan> spans{{0, 60'000, true}, {60'000, 40'000, false}};
+  expect_same(
+      [&](at::Device where) {
+        at::Tensor values = random_normal({100'000}, 1).to(where), gradients = random_normal({100'000}, 2).to(where);
+        at::Tensor first = at::zeros_like(values), second = at::zeros_like(values);
+        StepNumbers numbers(where);
+        std::vector<double> told;
+        for (int64_t step = 1; step <= 4; ++step) {
+          numbers.begin(5, 1e-2, std::min<int64_t>(step - 1, 2));
+          numbers.add_loss(at::full({}, step == 3 ? NAN : 2.5, values.options()));
+          squared_norm(gradients, numbers.squared_norm());
+          adamw_update(values, gradients, first, second, spans, {.weight_decay = 0.1, .clip_norm = 1}, numbers);
+          const UpdateOutcome outcome = numbers.read();
+          EXPECT_EQ(outcome.refused, step == 3);
+          told.insert(told.end(), {outcome.gradient_norm, step == 3 ? 0 : outcome.loss, outcome.weight_sum});
+        }
+        return std::vector<at::Tensor>{values, first, second, at::tensor(told, at::kDouble).to(at::kFloat)};
+      },
+      device(), tolerance_of(at::kFloat).times(5));
+}
+
 }  // namespace
 }  // namespace gato::kernels

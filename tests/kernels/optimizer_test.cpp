@@ -1,5 +1,6 @@
 #include "gato/kernels/optimizer.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
@@ -57,6 +58,84 @@ TEST(AdamWTest, RefusesWrongArguments) {
   EXPECT_THROW(call({-1, 4, true}, 1), ContractError);
   EXPECT_THROW(call({0, 8, true}, 0), ContractError);
   EXPECT_THROW(adamw_step(x, at::zeros({7}), x, x, {}, {}), ContractError);
+}
+
+/// Parameters in training by adamw_update.
+struct Trainee {
+  at::Tensor values = random_normal({5000}, 1), first = at::zeros({5000}), second = at::zeros({5000});
+  const std::vector<UpdateSpan> spans{{0, 3000, true}, {3000, 1990, false}};
+  StepNumbers numbers{at::kCPU};
+
+  UpdateOutcome step(const at::Tensor& gradients, double weight_sum, double loss, double clip_norm, int64_t updates) {
+    numbers.begin(weight_sum, 1e-2, updates);
+    numbers.add_loss(at::scalar_tensor(loss));
+    squared_norm(gradients, numbers.squared_norm());
+    adamw_update(values, gradients, first, second, spans, {.weight_decay = 0.1, .clip_norm = clip_norm}, numbers);
+    return numbers.read();
+  }
+};
+
+TEST(AdamWUpdateTest, IsTheStepThatTheHostWouldDecideOn) {
+  Trainee decided, told;
+  for (int64_t step = 1; step <= 3; ++step) {
+    const at::Tensor gradients = random_normal({5000}, static_cast<uint64_t>(100 + step));
+    const double weight = 7.5, norm = std::sqrt(squared_norm(gradients)) / weight, clip_norm = step == 2 ? 0.5 : 100;
+    const UpdateOutcome outcome = decided.step(gradients, weight, 30, clip_norm, step - 1);
+    adamw_step(told.values, gradients, told.first, told.second, told.spans,
+               {.learning_rate = 1e-2,
+                .weight_decay = 0.1,
+                .step = step,
+                .grad_scale = (norm > clip_norm ? clip_norm / norm : 1) / weight});
+    EXPECT_EQ(outcome.loss, 4);
+    EXPECT_EQ(outcome.gradient_norm, norm);
+    EXPECT_EQ(outcome.weight_sum, weight);
+    EXPECT_FALSE(outcome.refused);
+  }
+  EXPECT_TRUE(same_bits(decided.values, told.values));
+  EXPECT_TRUE(same_bits(decided.first, told.first));
+  EXPECT_TRUE(same_bits(decided.second, told.second));
+}
+
+TEST(AdamWUpdateTest, LossesAndSumsOfOtherProcessesAddUp) {
+  StepNumbers numbers(at::kCPU);
+  numbers.begin(2, 1e-3, 0);
+  numbers.add_loss(at::scalar_tensor(1.5f));
+  numbers.add_loss(at::scalar_tensor(2.5f));
+  EXPECT_TRUE(same_bits(numbers.sums(), at::tensor({0.0, 4.0, 2.0}, at::kDouble)));
+  numbers.sums().add_(at::tensor({36.0, 4.0, 2.0}, at::kDouble));  // of another process
+  at::Tensor x = at::zeros({16});
+  adamw_update(x, x, x, x, {}, {}, numbers);
+  EXPECT_EQ(numbers.read().loss, 2);
+  EXPECT_EQ(numbers.read().gradient_norm, 1.5);
+  EXPECT_EQ(numbers.read().weight_sum, 4);
+  numbers.begin(3, 1e-3, 1);
+  EXPECT_TRUE(same_bits(numbers.sums(), at::tensor({0.0, 0.0, 3.0}, at::kDouble))) << "sums of the step before stayed";
+}
+
+TEST(AdamWUpdateTest, RefusedLeavesEveryBit) {
+  Trainee trainee;
+  const at::Tensor good = random_normal({5000}, 2);
+  ASSERT_FALSE(trainee.step(good, 1, 1, 1, 0).refused);
+  const std::vector<at::Tensor> before{trainee.values.clone(), trainee.first.clone(), trainee.second.clone()};
+  at::Tensor bad = good.clone();
+  bad[4999] = NAN;
+  EXPECT_TRUE(trainee.step(bad, 1, 1, 1, 1).refused);
+  EXPECT_TRUE(trainee.step(good, 1, INFINITY, 1, 1).refused);
+  EXPECT_TRUE(trainee.step(good, 0, 0, 1, 1).refused);
+  EXPECT_EQ(trainee.numbers.read().weight_sum, 0);
+  EXPECT_TRUE(same_bits(before[0], trainee.values));
+  EXPECT_TRUE(same_bits(before[1], trainee.first));
+  EXPECT_TRUE(same_bits(before[2], trainee.second));
+}
+
+TEST(AdamWUpdateTest, RefusesWrongArguments) {
+  const StepNumbers numbers(at::kCPU);
+  at::Tensor x = at::zeros({8});
+  EXPECT_THROW(adamw_update(x, at::zeros({7}), x, x, {}, {}, numbers), ContractError);
+  EXPECT_THROW(adamw_update(x, x, x, x, {}, {.beta_1 = 1}, numbers), ContractError);
+  EXPECT_THROW(adamw_update(x, x, x, x, std::vector<UpdateSpan>{{0, 9, true}}, {}, numbers), ContractError);
+  EXPECT_THROW(StepNumbers(at::kCPU).begin(1, 1, -1), ContractError);
+  EXPECT_THROW(squared_norm(x, at::zeros({1})), ContractError);
 }
 
 TEST(SquaredNormTest, MatchesDoublePrecisionForAwkwardSizes) {

@@ -12,7 +12,7 @@ namespace gato::kernels {
 class CapturedWork {
  public:
   CapturedWork() = default;
-  virtual ~CapturedWork() = default;  ///< Not while a replay may still be running: synchronize() first.
+  virtual ~CapturedWork() = default;  ///< Waits for replays that are still running.
   CapturedWork(const CapturedWork&) = delete;
   CapturedWork& operator=(const CapturedWork&) = delete;
 

@@ -11,6 +11,9 @@ struct DropoutStream {
   uint64_t key = 0;        ///< Of seed, step and place in the model.
   int64_t first_row = 0;   ///< Number of row 0.
   int64_t row_tokens = 1;  ///< Rows of `x` per row of the batch.
+  /// int64 [2] on x's device: `key` and `first_row` are read there instead when the mask is drawn, so that a CUDA graph
+  /// draws others at every replay. Not on the CPU. Undefined: the values above.
+  at::Tensor device_key = {};
 };
 
 /// Zeros each element of `x` [B x row_tokens, C] with `probability` in [0, 1) and divides the others by 1 - probability

@@ -60,7 +60,7 @@ class StepNumbers {
   /// up (one all-reduce) before adamw_update.
   [[nodiscard]] const at::Tensor& sums() const { return sums_; }
   [[nodiscard]] const at::Tensor& squared_norm() const { return squared_norm_; }  ///< Of these the first: double [1].
-  [[nodiscard]] const at::Tensor& rates() const { return rates_; }  ///< double [2]: learning rate, updates before.
+  [[nodiscard]] const at::Tensor& rates() const { return rates_; }      ///< double [2]: learning rate, updates before.
   [[nodiscard]] const at::Tensor& outcome() const { return outcome_; }  ///< double [4]: UpdateOutcome's members.
 
  private:
@@ -68,8 +68,8 @@ class StepNumbers {
   at::Tensor outcome_;
 };
 
-/// adamw_step with learning rate, number, and scale of the gradients from `numbers`, whose sums are complete, or nothing
-/// at all where the update is refused: not a bit changes. On a GPU all of it is only put on the current stream.
+/// adamw_step with learning rate, number, and scale of the gradients from `numbers`, whose sums are complete, or
+/// nothing at all where the update is refused: not a bit changes. On a GPU all of it is only put on the current stream.
 void adamw_update(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
                   const at::Tensor& second_moment, std::span<const UpdateSpan> spans, const AdamWSettings& settings,
                   const StepNumbers& numbers, const at::Tensor& compute = {});

@@ -48,7 +48,9 @@ struct BlockInput {
   at::Tensor sequence_starts;      ///< int32 [B, T], as in ModelInput.
   kernels::SequenceBounds bounds;  ///< As in ModelInput.
   at::Tensor branch_factors;       ///< fp32 [2 x layers, B] of stochastic depth; undefined: no branch is skipped.
-  kernels::RotaryTable rotary;     ///< Of T positions or more; undefined where the model has none.
+  at::Tensor dropout_keys;      ///< int64 [2 x layers, 2] of dropout (DropoutStream::device_key); undefined: none, or
+                                ///< on the CPU.
+  kernels::RotaryTable rotary;  ///< Of T positions or more; undefined where the model has none.
 };
 
 /// Where the loss is and what is expected there.

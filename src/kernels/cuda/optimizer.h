@@ -42,8 +42,8 @@ struct PrepareUpdate {
   const double* learning_rate = nullptr;  ///< Of this step.
   const double* updates = nullptr;        ///< Updates done before: whole, not negative.
   PreparedUpdate* prepared = nullptr;     ///< Written.
-  double* outcome = nullptr;              ///< Written, four values: mean loss, norm of its gradient before clipping, sum
-                                          ///< of the weights, and 1 if the update is refused, else 0.
+  double* outcome = nullptr;  ///< Written, four values: mean loss, norm of its gradient before clipping, sum
+                              ///< of the weights, and 1 if the update is refused, else 0.
   double beta_1 = 0.9, beta_2 = 0.95, weight_decay = 0;
   double clip_norm = 0;  ///< Larger gradient norms are scaled down to it; 0: never.
 };

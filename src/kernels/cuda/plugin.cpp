@@ -1,4 +1,5 @@
 // What libgato_cuda.so shows to the programs that load it.
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>
@@ -58,6 +59,14 @@ class Graph final : public CapturedWork {
     follow(side, outer);
   }
 
+  ~Graph() override {
+    try {
+      const c10::cuda::CUDAGuard on(device_);
+      c10::cuda::device_synchronize();
+    } catch (const std::exception&) {  // a device that failed runs nothing any more
+    }
+  }
+
   void replay() override {
     const c10::cuda::CUDAGuard on(device_);
     graph_.replay();
@@ -103,6 +112,9 @@ class Graph final : public CapturedWork {
       ended = true;
     });
     if (ended) return;
+    // Of a capture that was invalidated both allocators keep the filter that sends memory to the pool.
+    attempt([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool_); });
+    attempt([&] { at::getHostAllocator(at::kCUDA)->release_pool(pool_); });
     attempt([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device_.index(), pool_); });
     attempt([&] { c10::cuda::CUDACachingAllocator::releasePool(device_.index(), pool_); });
   }

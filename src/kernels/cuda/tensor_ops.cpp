@@ -108,9 +108,10 @@ PreparedUpdate prepare_on_host(const AdamWStep& step) {
 }
 
 AdamWUpdate update_of(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
-                      const at::Tensor& second_moment, const at::Tensor& compute) {
+                      const at::Tensor& second_moment, const at::Tensor& compute, const at::Tensor& prepared) {
   AdamWUpdate call;
   call.values = mutable_data<float>(values);
+  call.prepared = static_cast<const PreparedUpdate*>(data(prepared));
   call.gradients = data<float>(gradients);
   call.first_moment = mutable_data<float>(first_moment);
   call.second_moment = mutable_data<float>(second_moment);
@@ -353,7 +354,8 @@ void TensorOps::dropout(const at::Tensor& x, double probability, const DropoutSt
                  .x = data(x),
                  .y = mutable_data(y),
                  .probability = probability,
-                 .key = {stream.key, stream.first_row}},
+                 .key = {stream.key, stream.first_row},
+                 .device_key = reinterpret_cast<const DropoutKey*>(data<int64_t>(stream.device_key))},
                 place.stream());
 }
 
@@ -386,8 +388,6 @@ TensorOps::UpdateTable TensorOps::update_table(std::span<const UpdateSpan> spans
   for (const UpdateSpan& span : spans) flat.push_back({span.offset, span.size, span.decay});
   const std::vector<UpdateBlock> blocks = make_update_blocks(flat, values.numel());
   const auto count = static_cast<int64_t>(blocks.size());
-  constexpr size_t kMostTables = 8;  // a process has one model, tests some
-  if (tables_.size() == kMostTables) tables_.erase(tables_.begin());
   tables_.push_back({{spans.begin(), spans.end()}, to_device_bytes(blocks.data(), count, values), count});
   return tables_.back();
 }
@@ -398,12 +398,15 @@ void TensorOps::adamw_step(const at::Tensor& values, const at::Tensor& gradients
   const Place place(values);
   const PreparedUpdate prepared = prepare_on_host(step);
   const at::Tensor on_device = to_device_bytes(&prepared, 1, values);
-  AdamWUpdate call = update_of(values, gradients, first_moment, second_moment, compute);
-  call.prepared = static_cast<const PreparedUpdate*>(data(on_device));
+  static_assert(sizeof(DropoutKey) == 2 * sizeof(int64_t), "a key on the device is a tensor of two");
+  AdamWUpdate call = update_of(values, gradients, first_moment, second_moment, compute, on_device);
   call.beta_1 = step.beta_1;
   call.beta_2 = step.beta_2;
   call.epsilon = step.epsilon;
-  run_update(call, update_table(spans, values), place.stream());
+  const UpdateTable table = update_table(spans, values);
+  call.blocks = static_cast<const UpdateBlock*>(data(table.blocks));
+  call.num_blocks = table.num_blocks;
+  cuda::adamw_update(call, place.stream());
 }
 
 void TensorOps::adamw_update(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
@@ -426,12 +429,14 @@ void TensorOps::adamw_update(const at::Tensor& values, const at::Tensor& gradien
                   .weight_decay = settings.weight_decay,
                   .clip_norm = settings.clip_norm},
                  place.stream());
-  AdamWUpdate call = update_of(values, gradients, first_moment, second_moment, compute);
-  call.prepared = static_cast<const PreparedUpdate*>(data(prepared));
+  AdamWUpdate call = update_of(values, gradients, first_moment, second_moment, compute, prepared);
   call.beta_1 = settings.beta_1;
   call.beta_2 = settings.beta_2;
   call.epsilon = settings.epsilon;
-  run_update(call, update_table(spans, values), place.stream());
+  const UpdateTable table = update_table(spans, values);
+  call.blocks = static_cast<const UpdateBlock*>(data(table.blocks));
+  call.num_blocks = table.num_blocks;
+  cuda::adamw_update(call, place.stream());
 }
 
 }  // namespace gato::kernels::cuda

@@ -42,7 +42,7 @@ class TensorOps : public DeviceOps {
                     const StepNumbers& numbers, const at::Tensor& compute) const override;
 
  private:
-  /// The device's table of what to update, made once per set of spans.
+  /// The device's table of what to update, made once per set of spans and kept: captured updates read it.
   struct UpdateTable {
     std::vector<UpdateSpan> spans;
     at::Tensor blocks;  // bytes
