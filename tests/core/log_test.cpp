@@ -78,6 +78,18 @@ TEST_F(LogTest, OtherRanksSayOnlyWhatMatters) {
   EXPECT_TRUE(written([] { log::info("m", "x"); }).ends_with("info m: [rank 3] x\n"));
 }
 
+TEST_F(LogTest, TheFileOfAnotherRankHasEverything) {
+  const test::TempFolder folder("log");
+  const std::string path = (folder / "rank-3.log").string();
+  const auto end = test::run_in_child([&] {  // because a log file stays open for the rest of the process
+    log::set_rank(3);
+    log::set_file(path);
+    return written([] { log::info("m", "for the file"); }).empty() ? 0 : 1;
+  });
+  EXPECT_EQ(end.exit_code, 0);
+  EXPECT_NE(read_file(path).find("m: [rank 3] for the file"), std::string::npos);
+}
+
 TEST_F(LogTest, FileGetsEveryMessageAndAppends) {
   const test::TempFolder folder("log");
   // In a child, because a log file stays open for the rest of the process.
