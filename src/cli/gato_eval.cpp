@@ -72,6 +72,9 @@ int program(int argc, char** argv) {
                        "Where the model acts: auto (a GPU where there is one), cpu, cuda or cuda:N; a GPU takes fp32 "
                        "and bf16 weights")
             ->capture_default_str();
+        app.add_flag("--cuda-graph", options.cuda_graph,
+                     "On a GPU: a token of all slots, from the choice before to the next, as one CUDA graph; saves the "
+                     "CPU's part of the work");
         app.add_option("--task", options.tasks, "Only tasks that match this pattern; may be given several times")
             ->allow_extra_args(false);
         app.add_option("--record", options.record_episodes, "Episodes per task whose pictures are kept")
