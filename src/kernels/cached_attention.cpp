@@ -112,6 +112,26 @@ at::Tensor attend_on_cpu(const at::Tensor& qkv, std::span<const CacheRun> runs, 
   return out;
 }
 
+/// Whether the cache is served by our kernels for such a call.
+bool takes_own_kernels(const at::Tensor& qkv, const AttentionCache& cache, const CachedDistances* distances) {
+  return distances == nullptr && cache.keys.scalar_type() == qkv.scalar_type() && cache.own_kernels;
+}
+
+at::Tensor attend_by_own_kernels(const DeviceOps& ops, const at::Tensor& qkv, const at::Tensor& table, int64_t most_new,
+                                 int64_t most_context, const AttentionCache& cache, const RotaryTable& rotary) {
+  CachedAttentionCall call;
+  call.qkv = qkv;
+  call.runs = table;
+  call.most_new = most_new;
+  call.most_context = most_context;
+  call.keys = cache.keys;
+  call.values = cache.values;
+  call.rotary = rotary;
+  call.out = at::empty({qkv.size(0), qkv.size(2), qkv.size(3)}, qkv.options());
+  ops.cached_attention(call);
+  return call.out;
+}
+
 at::Tensor attend_on_device(const DeviceOps& ops, const at::Tensor& qkv, std::span<const CacheRun> runs,
                             const AttentionCache& cache, const RotaryTable& rotary, const CachedDistances* distances,
                             const at::Tensor& given_table, int64_t longest) {
@@ -124,37 +144,47 @@ at::Tensor attend_on_device(const DeviceOps& ops, const at::Tensor& qkv, std::sp
   }
   check_tensor(table, "run_table", at::kInt, {static_cast<int64_t>(runs.size()), kRunTableColumns});
   check_same_device(qkv, {{"run_table", &table}});
-  if (distances != nullptr || cache.keys.scalar_type() != qkv.scalar_type() || !cache.own_kernels) {
+  if (!takes_own_kernels(qkv, cache, distances)) {
     return attend_to_cache_plainly(qkv, runs, table, cache, rotary, distances);
   }
-  CachedAttentionCall call;
-  call.qkv = qkv;
-  call.runs = table;
-  for (const CacheRun& run : runs) call.most_new = std::max(call.most_new, run.count);
-  call.most_context = longest;
-  call.keys = cache.keys;
-  call.values = cache.values;
-  call.rotary = rotary;
-  call.out = at::empty({qkv.size(0), qkv.size(2), qkv.size(3)}, qkv.options());
-  ops.cached_attention(call);
-  return call.out;
+  int64_t most_new = 0;
+  for (const CacheRun& run : runs) most_new = std::max(most_new, run.count);
+  return attend_by_own_kernels(ops, qkv, table, most_new, longest, cache, rotary);
+}
+
+/// What every call must be, whatever its runs.
+void check_call(const at::Tensor& qkv, const AttentionCache& cache, const RotaryTable& rotary) {
+  GATO_CHECK(!c10::GradMode::is_enabled() || !qkv.requires_grad(), "cached attention has no gradients");
+  GATO_CHECK(cache.keys.dim() == (device_ops(qkv) == nullptr ? 5 : 4), "the cache was made for another device than ",
+             qkv.device().str());
+  check_activation(qkv, "qkv", {-1, 3, cache.keys.size(1), cache.keys.size(3)});
+  check_same_device(qkv, {{"the cache", &cache.keys}, {"rotary", &rotary.cosine}});
+  GATO_CHECK(qkv.scalar_type() != at::kFloat || cache.keys.scalar_type() == at::kFloat, "qkv is fp32, the cache bf16");
+}
+
+/// That tables reach as far as `longest` tokens.
+void check_reach(const AttentionCache& cache, const RotaryTable& rotary, const CachedDistances* distances,
+                 int64_t longest) {
+  check_rotary(rotary, cache.keys.size(3), longest);
+  GATO_CHECK(distances == nullptr || distances->count >= longest, "there are ",
+             distances == nullptr ? 0 : distances->count, " distances, the longest slot needs ", longest);
+}
+
+void check_distances(const at::Tensor& qkv, const AttentionCache& cache, const CachedDistances& distances) {
+  const int64_t heads = cache.keys.size(1), head_dim = cache.keys.size(3);
+  check_tensor(distances.columns, "distances", at::kFloat, {heads, head_dim, distances.count + cpu::kCacheTile});
+  check_tensor(distances.content_bias, "content bias", at::kFloat, {heads, head_dim});
+  check_tensor(distances.position_bias, "position bias", at::kFloat, {heads, head_dim});
+  check_same_device(qkv, {{"distances", &distances.columns}});
 }
 
 at::Tensor attend(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
                   const RotaryTable& rotary, const CachedDistances* distances, const at::Tensor& run_table) {
-  GATO_CHECK(!c10::GradMode::is_enabled() || !qkv.requires_grad(), "cached attention has no gradients");
   const profile::Scope scope("cached attention");
-  const DeviceOps* ops = device_ops(qkv);
-  GATO_CHECK(cache.keys.dim() == (ops == nullptr ? 5 : 4), "the cache was made for another device than ",
-             qkv.device().str());
-  const int64_t heads = cache.keys.size(1), head_dim = cache.keys.size(3);
-  check_activation(qkv, "qkv", {-1, 3, heads, head_dim});
-  check_same_device(qkv, {{"the cache", &cache.keys}, {"rotary", &rotary.cosine}});
-  GATO_CHECK(qkv.scalar_type() != at::kFloat || cache.keys.scalar_type() == at::kFloat, "qkv is fp32, the cache bf16");
+  check_call(qkv, cache, rotary);
   const int64_t longest = check_runs(runs, cache, qkv.size(0));
-  check_rotary(rotary, head_dim, longest);
-  GATO_CHECK(distances == nullptr || distances->count >= longest, "there are ",
-             distances == nullptr ? 0 : distances->count, " distances, the longest slot needs ", longest);
+  check_reach(cache, rotary, distances, longest);
+  const DeviceOps* ops = device_ops(qkv);
   return ops == nullptr ? attend_on_cpu(qkv, runs, cache, rotary, distances, longest)
                         : attend_on_device(*ops, qkv, runs, cache, rotary, distances, run_table, longest);
 }
@@ -211,12 +241,27 @@ CachedDistances make_cached_distances(const at::Tensor& distance_keys, const Rel
 
 at::Tensor cached_relative_attention(const at::Tensor& qkv, std::span<const CacheRun> runs, const AttentionCache& cache,
                                      const CachedDistances& distances, const at::Tensor& run_table) {
-  const int64_t heads = cache.keys.size(1), head_dim = cache.keys.size(3);
-  check_tensor(distances.columns, "distances", at::kFloat, {heads, head_dim, distances.count + cpu::kCacheTile});
-  check_tensor(distances.content_bias, "content bias", at::kFloat, {heads, head_dim});
-  check_tensor(distances.position_bias, "position bias", at::kFloat, {heads, head_dim});
-  check_same_device(qkv, {{"distances", &distances.columns}});
+  check_distances(qkv, cache, distances);
   return attend(qkv, runs, cache, {}, &distances, run_table);
+}
+
+at::Tensor cached_attention_of_table(const at::Tensor& qkv, const at::Tensor& run_table, int64_t most_context,
+                                     const AttentionCache& cache, const RotaryTable& rotary,
+                                     const CachedDistances* distances) {
+  const profile::Scope scope("cached attention");
+  const DeviceOps* ops = device_ops(qkv);
+  GATO_CHECK(ops != nullptr, "places of tokens are read on a device with operations of its own, not on ",
+             qkv.device().str());
+  check_call(qkv, cache, rotary);
+  if (distances != nullptr) check_distances(qkv, cache, *distances);
+  GATO_CHECK(most_context > 0 && most_context <= cache.max_tokens, "contexts of up to ", most_context,
+             " tokens in a cache of ", cache.max_tokens);
+  check_reach(cache, rotary, distances, most_context);
+  check_tensor(run_table, "run_table", at::kInt, {qkv.size(0), kRunTableColumns});
+  check_same_device(qkv, {{"run_table", &run_table}});
+  return takes_own_kernels(qkv, cache, distances)
+             ? attend_by_own_kernels(*ops, qkv, run_table, 1, most_context, cache, rotary)
+             : attend_to_table_plainly(qkv, run_table, most_context, cache, rotary, distances);
 }
 
 }  // namespace gato::kernels

@@ -41,10 +41,14 @@ at::Tensor rotate(const at::Tensor& x, const at::Tensor& positions, const Rotary
   return at::cat({halves[0] * cosine - halves[1] * sine, halves[1] * cosine + halves[0] * sine}, -1);
 }
 
-/// Puts `x` [n, H, D] into its slots.
-void store(const at::Tensor& x, const Places& places, const at::Tensor& cache) {
+/// Puts `x` [n, H, D] into its slots; where `kept`, bool [n], is given, its rows say where nothing changes.
+void store(const at::Tensor& x, const Places& places, const at::Tensor& cache, const at::Tensor& kept = {}) {
   at::Tensor by_place = cache.permute({0, 2, 1, 3});  // [slots, max_tokens, H, D]
-  by_place.index_put_({places.slot, places.position}, x.to(cache.scalar_type()));
+  at::Tensor values = x.to(cache.scalar_type());
+  if (kept.defined()) {
+    values = at::where(kept.view({-1, 1, 1}), by_place.index({places.slot, places.position}), values);
+  }
+  by_place.index_put_({places.slot, places.position}, values);
 }
 
 /// Scores of distances, [G, H, m, c], for queries [G, H, m, D] at `positions` [G, m].
@@ -151,21 +155,40 @@ class Attention {
   const CachedDistances* distances_;
 };
 
+/// Stores the call's keys and values, then attends.
+at::Tensor store_and_attend(const at::Tensor& qkv, std::span<const CacheRun> runs, const at::Tensor& table,
+                            Places places, const at::Tensor& kept, const AttentionCache& cache,
+                            const RotaryTable& rotary, const CachedDistances* distances) {
+  const auto part = [&](int64_t which) { return qkv.select(1, which).to(at::kFloat); };
+  store(rotate(part(1), places.position, rotary), places, cache.keys, kept);
+  store(part(2), places, cache.values, kept);
+  const at::Tensor out = at::empty({qkv.size(0), qkv.size(2), qkv.size(3)}, qkv.options());
+  const at::Tensor queries = rotate(part(0), places.position, rotary);
+  const Attention attention(queries, table, std::move(places), cache, distances);
+  for (const Group& group : groups_of(runs, qkv.size(2), qkv.size(3))) attention.compute(group, out);
+  return out;
+}
+
 }  // namespace
 
 at::Tensor attend_to_cache_plainly(const at::Tensor& qkv, std::span<const CacheRun> runs, const at::Tensor& run_table,
                                    const AttentionCache& cache, const RotaryTable& rotary,
                                    const CachedDistances* distances) {
   const at::Tensor table = run_table.to(at::kLong);
-  Places places = places_of(table, qkv.size(0));
-  const auto part = [&](int64_t which) { return qkv.select(1, which).to(at::kFloat); };
-  store(rotate(part(1), places.position, rotary), places, cache.keys);
-  store(part(2), places, cache.values);
-  const at::Tensor out = at::empty({qkv.size(0), qkv.size(2), qkv.size(3)}, qkv.options());
-  const at::Tensor queries = rotate(part(0), places.position, rotary);
-  const Attention attention(queries, table, std::move(places), cache, distances);
-  for (const Group& group : groups_of(runs, qkv.size(2), qkv.size(3))) attention.compute(group, out);
-  return out;
+  return store_and_attend(qkv, runs, table, places_of(table, qkv.size(0)), {}, cache, rotary, distances);
+}
+
+at::Tensor attend_to_table_plainly(const at::Tensor& qkv, const at::Tensor& run_table, int64_t most_context,
+                                   const AttentionCache& cache, const RotaryTable& rotary,
+                                   const CachedDistances* distances) {
+  // A token that is none attends to what is there, so that all rows have the same form.
+  const at::Tensor given = run_table.to(at::kLong);
+  const at::Tensor row = at::arange(qkv.size(0), given.options()), one = at::ones_like(row);
+  const at::Tensor slot = given.select(1, 0), position = given.select(1, 1).clamp(0, most_context - 1);
+  const at::Tensor table = at::stack({slot, position, one, row}, 1);
+  const std::vector<CacheRun> runs(static_cast<size_t>(qkv.size(0)), {0, most_context - 1, 1});
+  return store_and_attend(qkv, runs, table, {row, at::zeros_like(row), slot, position}, given.select(1, 2) == 0, cache,
+                          rotary, distances);
 }
 
 }  // namespace gato::kernels

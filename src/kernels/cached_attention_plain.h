@@ -13,4 +13,9 @@ namespace gato::kernels {
                                                  const at::Tensor& run_table, const AttentionCache& cache,
                                                  const RotaryTable& rotary, const CachedDistances* distances);
 
+/// The same for one token of each slot, arguments as those of cached_attention_of_table.
+[[nodiscard]] at::Tensor attend_to_table_plainly(const at::Tensor& qkv, const at::Tensor& run_table,
+                                                 int64_t most_context, const AttentionCache& cache,
+                                                 const RotaryTable& rotary, const CachedDistances* distances);
+
 }  // namespace gato::kernels

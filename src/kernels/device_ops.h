@@ -10,6 +10,7 @@
 #include "gato/core/profile.h"
 #include "gato/kernels/attention.h"
 #include "gato/kernels/capture.h"
+#include "gato/kernels/choose_tokens.h"
 #include "gato/kernels/cross_entropy.h"
 #include "gato/kernels/device.h"
 #include "gato/kernels/dropout.h"
@@ -76,6 +77,12 @@ class DeviceOps {
                                   const at::Tensor& out, const at::Tensor& log_sum, const at::Tensor& out_gradient,
                                   const at::Tensor& qkv_gradient) const = 0;
   virtual void cached_attention(const CachedAttentionCall& call) const = 0;
+  /// As kernels::choose_tokens.
+  virtual void choose_tokens(const at::Tensor& logits, int64_t first_id, const ChoiceState& state) const = 0;
+  /// y[i, :] = x[positions[i], :]
+  virtual void gather_rows(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& y) const = 0;
+  /// y[positions[i], :] = x[i, :], zero elsewhere; positions ascend.
+  virtual void spread_rows(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& y) const = 0;
   virtual void embed_forward(const EmbeddingInput& input, const EmbeddingTables& tables, const at::Tensor& vectors,
                              const at::Tensor& out) const = 0;
   /// table_gradient[rows[i], :] += gradient[places[i], :] (places undefined: i), in ascending order of places.

@@ -1,7 +1,6 @@
 #include "kernels/cuda/sampling.h"
 
 #include <algorithm>
-#include <numeric>
 #include <span>
 
 #include "cuda/kernel_test.h"
@@ -12,71 +11,23 @@ namespace {
 
 using namespace kernels::cuda;
 
-// The CPU's policy, word for word (src/eval/model_policy.cpp).
-std::vector<double> probabilities(std::span<const float> logits, double temperature) {
-  const double top = *std::max_element(logits.begin(), logits.end());
-  std::vector<double> p;
-  double sum = 0;
-  for (const float logit : logits) {
-    p.push_back(std::exp((static_cast<double>(logit) - top) / temperature));
-    sum += p.back();
-  }
-  for (double& value : p) value /= sum;
-  return p;
-}
-
-void keep_nucleus(std::vector<double>& p, double top_p) {
-  if (top_p >= 1) return;
-  std::vector<size_t> order(p.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
-  double kept = 0;
-  size_t count = 0;
-  while (count < order.size() && kept < top_p) kept += p[order[count++]];
-  for (size_t i = count; i < order.size(); ++i) p[order[i]] = 0;
-  for (double& value : p) value /= kept;
-}
-
-int32_t sample(const std::vector<double>& p, double uniform) {
-  for (size_t i = 0; i < p.size(); ++i) {
-    uniform -= p[i];
-    if (uniform < 0) return static_cast<int32_t>(i);
-  }
-  return static_cast<int32_t>(std::max_element(p.begin(), p.end()) - p.begin());
-}
-
-int32_t mean_bin(const std::vector<double>& p) {
-  double mean = 0;
-  for (size_t bin = 0; bin < p.size(); ++bin) {
-    mean += p[bin] * static_cast<double>(static_cast<float>((2.0 * static_cast<double>(bin) + 1) / 1024 - 1));
-  }
-  const double scaled = std::floor((std::clamp(static_cast<double>(static_cast<float>(mean)), -1.0, 1.0) + 1) * 512);
-  return static_cast<int32_t>(std::clamp(scaled, 0.0, 1023.0));
-}
-
-int32_t choose(const SamplingRequest& r, std::span<const float> logits) {
-  if (r.choice == Choice::kGreedy) {
-    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  }
-  auto p = probabilities(logits, r.temperature);
-  if (r.choice == Choice::kMean) return mean_bin(p);
-  keep_nucleus(p, r.top_p);
-  return sample(p, r.uniform);
-}
+using kernels::Choice;
+using kernels::choose_token;
+using kernels::TokenChoice;
 
 /// A batch of slots whose logits lie `padding` apart, ids of the columns counted from `first_id`.
 struct Batch {
   Element element = Element::kFloat32;
   int64_t columns = 0, padding = 0, first_id = 0;
   std::vector<float> logits;
-  std::vector<SamplingRequest> requests;
+  std::vector<TokenChoice> requests;
 
   [[nodiscard]] std::vector<int32_t> expected() const {
     std::vector<int32_t> ids;
     for (size_t slot = 0; slot < requests.size(); ++slot) {
-      const SamplingRequest& r = requests[slot];
+      const TokenChoice& r = requests[slot];
       const float* row = logits.data() + static_cast<int64_t>(slot) * (columns + padding) + r.first_id - first_id;
-      ids.push_back(r.first_id + choose(r, {row, static_cast<size_t>(r.num_ids)}));
+      ids.push_back(choose_token(r, {row, static_cast<size_t>(r.num_ids)}));
     }
     return ids;
   }
@@ -106,7 +57,7 @@ Batch make_batch(Element element, int64_t slots, int64_t columns, uint64_t seed)
   b.logits = rounded(element, normal_values(slots * (columns + 3), seed, 2));
   Rng rng(seed + 1);
   for (int64_t slot = 0; slot < slots; ++slot) {
-    SamplingRequest r;
+    TokenChoice r;
     const auto first = static_cast<int32_t>(rng.below(columns));
     r.first_id = static_cast<int32_t>(b.first_id) + first;
     r.num_ids = static_cast<int32_t>(1 + rng.below(columns - first));
@@ -192,7 +143,7 @@ TEST(SamplingTest, LogitsOfMinusInfinityAreNeverDrawn) {
   for (size_t i = 0; i < b.logits.size(); ++i) {
     if (i % 67 % 3 != 0) b.logits[i] = -INFINITY;
   }
-  for (SamplingRequest& r : b.requests) {
+  for (TokenChoice& r : b.requests) {
     r.first_id = 100;
     r.num_ids = 64;
     r.choice = Choice::kSample;
@@ -255,6 +206,104 @@ TEST(SamplingTest, FrequenciesAreTheProbabilities) {
   }
 }
 
+TEST(SamplingTest, EverySlotGoesByTheRequestOfItsRound) {
+  Batch b{Element::kFloat32, 40, 0, 0, normal_values(3 * 40, 5), {}};
+  for (int i = 0; i < 3 * 3; ++i) b.requests.push_back({4 * i, 5, Choice::kGreedy});
+  const std::vector<int32_t> round = {2, 0, 1};
+  TestDevice device;
+  const auto logits = device.input("logits", b.logits);
+  const auto requests = device.input("requests", b.requests);
+  const auto rounds = device.input("round", round);
+  const auto ids = device.buffer<int32_t>("ids", 3);
+  const auto workspace = device.buffer<std::byte>("workspace", sampling_workspace(3, 40));
+  sample_ids({.slots = 3,
+              .columns = 40,
+              .stride = 40,
+              .logits = logits.data(),
+              .requests = requests.data(),
+              .round = rounds.data(),
+              .ids = ids.data(),
+              .workspace = workspace.data()},
+             nullptr);
+  const std::vector<int32_t> chosen = ids.download();
+  for (size_t slot = 0; slot < 3; ++slot) {
+    const TokenChoice& r = b.requests[static_cast<size_t>(round[slot]) * 3 + slot];
+    EXPECT_EQ(chosen[slot],
+              choose_token(r, std::span(b.logits).subspan(slot * 40 + static_cast<size_t>(r.first_id), 5)));
+  }
+}
+
+TEST(FeedBackTest, AdvancesThoseThatTakePart) {
+  // Slots: goes on, ends, takes no part, was at its end before, has no possible choice, is beyond its rounds.
+  const std::vector<SlotRun> before = {{3, 10, 1, 0}, {0, 4, 1, 1}, {5, 7, 0, 2},
+                                       {1, 0, 0, 3},  {2, 9, 1, 4}, {4, 2, 1, 5}};
+  const int32_t n = 6, rounds = 3;
+  std::vector<TokenChoice> requests(static_cast<size_t>(n * rounds));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].local_position = static_cast<int32_t>(i);
+    requests[i].end_id = 77;
+  }
+  TestDevice device;
+  const auto on_device = device.input("requests", requests);
+  const auto ids = device.input("ids", std::vector<int32_t>{5, 77, 6, 7, -1, 8});
+  const auto round = device.buffer("round", std::vector<int32_t>{1, 0, 0, 2, 2, 3});
+  const auto runs = device.buffer("runs", before);
+  const auto positions = device.buffer("local_positions", std::vector<int32_t>(n, -5));
+  const auto chosen = device.buffer("chosen", std::vector<int32_t>(n * rounds, -7));
+  feed_back({.slots = n,
+             .rounds = rounds,
+             .requests = on_device.data(),
+             .ids = ids.data(),
+             .round = round.data(),
+             .runs = runs.data(),
+             .local_positions = positions.data(),
+             .chosen = chosen.data()},
+            nullptr);
+  EXPECT_EQ(round.download(), (std::vector<int32_t>{2, 1, 0, 2, 3, 3}));
+  EXPECT_EQ(positions.download(), (std::vector<int32_t>{6, 1, -5, -5, 16, -5}));
+  std::vector<int32_t> expected(n * rounds, -7);
+  expected[6] = 5;
+  expected[1] = 77;
+  expected[16] = -1;
+  EXPECT_EQ(chosen.download(), expected);
+  const std::vector<SlotRun> after = runs.download();
+  const std::vector<int32_t> position = {11, 5, 7, 0, 10, 2}, count = {1, 0, 0, 0, 0, 1};
+  for (size_t slot = 0; slot < before.size(); ++slot) {
+    EXPECT_EQ(after[slot].position, position[slot]) << slot;
+    EXPECT_EQ(after[slot].count, count[slot]) << slot;
+    EXPECT_EQ(after[slot].slot, before[slot].slot) << slot;
+    EXPECT_EQ(after[slot].first, before[slot].first) << slot;
+  }
+}
+
+TEST(FeedBackArguments, AreChecked) {
+  TestDevice device;
+  const auto requests = device.input("requests", std::vector<TokenChoice>(1));
+  const auto numbers = device.buffer("numbers", std::vector<int32_t>(4, 0));
+  const auto runs = device.buffer("runs", std::vector<SlotRun>(1));
+  const FeedBack good{.slots = 1,
+                      .rounds = 1,
+                      .requests = requests.data(),
+                      .ids = numbers.data(),
+                      .round = numbers.data(),
+                      .runs = runs.data(),
+                      .local_positions = numbers.data(),
+                      .chosen = numbers.data()};
+  const auto refused = [&](auto change) {
+    FeedBack bad = good;
+    change(bad);
+    EXPECT_THROW(feed_back(bad, nullptr), ContractError);
+  };
+  refused([](auto& c) { c.slots = -1; });
+  refused([](auto& c) { c.rounds = -1; });
+  refused([](auto& c) { c.requests = nullptr; });
+  refused([](auto& c) { c.ids = nullptr; });
+  refused([](auto& c) { c.round = nullptr; });
+  refused([](auto& c) { c.runs = nullptr; });
+  refused([](auto& c) { c.local_positions = nullptr; });
+  refused([](auto& c) { c.chosen = nullptr; });
+}
+
 TEST(SamplingOrder, BlocksAndWarpsInAnyOrderGiveTheSameIds) {
   const Batch b = make_batch(Element::kBFloat16, 9, 1100, 2);
   expect_same_bits_in_any_order([&](TestDevice& device) {
@@ -267,7 +316,7 @@ TEST(SamplingOrder, BlocksAndWarpsInAnyOrderGiveTheSameIds) {
 TEST(SamplingArguments, AreChecked) {
   TestDevice device;
   const auto floats = device.buffer("floats", std::vector<float>(64, 1.0f));
-  const auto requests = device.input("requests", std::vector<SamplingRequest>(1));
+  const auto requests = device.input("requests", std::vector<TokenChoice>(1));
   const auto ids = device.buffer<int32_t>("ids", 1);
   const Sampling good{.slots = 1,
                       .columns = 4,

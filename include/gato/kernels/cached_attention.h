@@ -58,4 +58,14 @@ struct CachedDistances {
                                                    const AttentionCache& cache, const CachedDistances& distances,
                                                    const at::Tensor& run_table = {});
 
+/// cached_attention, or cached_relative_attention where `distances` is not null, on a device for one token of each of n
+/// slots whose places are known there alone, so that the call may be captured: `qkv` [n, 3, H, D]; row i of
+/// `run_table`, int32 [n, 4], says slot and position of token i, and as its number of tokens 1, or 0 for a token that
+/// is none: its slot is left alone, its result means nothing. Every position must be below `most_context`, at most
+/// max_tokens; it decides how much is launched, and by plain operations how much is read. Throws ContractError on the
+/// CPU.
+[[nodiscard]] at::Tensor cached_attention_of_table(const at::Tensor& qkv, const at::Tensor& run_table,
+                                                   int64_t most_context, const AttentionCache& cache,
+                                                   const RotaryTable& rotary, const CachedDistances* distances);
+
 }  // namespace gato::kernels

@@ -131,12 +131,12 @@ __device__ __forceinline__ int32_t mean_bin(const T* logits, float top, double t
   return static_cast<int32_t>(fmin(fmax(scaled, 0.0), kNumValueBins - 1.0));
 }
 
-__device__ __forceinline__ bool is_possible(const Sampling& call, const SamplingRequest& request) {
+__device__ __forceinline__ bool is_possible(const Sampling& call, const TokenChoice& request) {
   const int64_t begin = request.first_id - call.first_id;
-  const bool inside = request.num_ids > 0 && request.num_ids <= kMostSampledIds && begin >= 0 &&
-                      begin + request.num_ids <= call.columns;
-  if (request.choice == Choice::kGreedy) return inside;
-  return inside && request.temperature > 0 && (request.choice == Choice::kSample || request.num_ids == kNumValueBins);
+  if (request.num_ids <= 0 || begin < 0 || begin + request.num_ids > call.columns) return false;
+  if (request.choice == Choice::kGreedy) return true;
+  return request.temperature > 0 &&
+         (request.choice == Choice::kMean ? request.num_ids == kNumValueBins : request.num_ids <= kMostSampledIds);
 }
 
 /// A block per slot.
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kThreads) sample_ids_kernel(Sampling call, int
   GATO_SHARED(uint64_t, scratch, 2 * kMaxWarps);
   GATO_SHARED(double, doubles, 2 * kMaxWarps);
   const int64_t slot = blockIdx.x;
-  const SamplingRequest request = call.requests[slot];
+  const TokenChoice request = call.requests[(call.round == nullptr ? 0 : call.round[slot]) * call.slots + slot];
   int32_t* const id = call.ids + slot;
   if (!is_possible(call, request)) {
     if (threadIdx.x == 0) *id = -1;
@@ -184,6 +184,23 @@ __global__ void __launch_bounds__(kThreads) sample_ids_kernel(Sampling call, int
   draw(masses, request.num_ids, nucleus, request.uniform, reducer, request.first_id, id);
 }
 
+constexpr int kFeedBackThreads = 128;
+
+/// A thread per slot.
+__global__ void __launch_bounds__(kFeedBackThreads) feed_back_kernel(FeedBack call) {
+  const int64_t slot = static_cast<int64_t>(blockIdx.x) * kFeedBackThreads + threadIdx.x;
+  if (slot >= call.slots) return;
+  const int32_t round = call.round[slot];
+  if (call.runs[slot].count == 0 || round >= call.rounds) return;
+  const int64_t place = round * call.slots + slot;
+  const int32_t id = call.ids[slot];
+  call.chosen[place] = id;
+  call.local_positions[slot] = call.requests[place].local_position;
+  call.runs[slot].position += 1;
+  if (id < 0 || id == call.requests[place].end_id) call.runs[slot].count = 0;
+  call.round[slot] = round + 1;
+}
+
 }  // namespace
 
 size_t sampling_workspace(int64_t slots, int64_t columns) {
@@ -201,6 +218,7 @@ void sample_ids(const Sampling& call, Stream stream) {
   if (call.slots == 0) return;
   check_pointer(call.logits, element_bytes(call.element), "logits");
   check_pointer(call.requests, "requests");
+  check_optional(call.round, "round");
   check_pointer(call.ids, "ids");
   check_pointer(call.workspace, 16, "workspace");
   const Launch shape{"sample_ids", num_blocks(call.slots, 1), kThreads, 0, stream};
@@ -213,6 +231,19 @@ void sample_ids(const Sampling& call, Stream stream) {
     case Element::kFloat16:
       return launch(shape, sample_ids_kernel<Float16>, call, masses);
   }
+}
+
+void feed_back(const FeedBack& call, Stream stream) {
+  check_range(call.slots, 0, int64_t{1} << 31, "slots");
+  check_range(call.rounds, 0, int64_t{1} << 31, "rounds");
+  if (call.slots == 0 || call.rounds == 0) return;
+  check_pointer(call.requests, "requests");
+  check_pointer(call.ids, "ids");
+  check_pointer(call.round, "round");
+  check_pointer(call.runs, "runs");
+  check_pointer(call.local_positions, "local_positions");
+  check_pointer(call.chosen, "chosen");
+  launch({"feed_back", num_blocks(call.slots, kFeedBackThreads), kFeedBackThreads, 0, stream}, feed_back_kernel, call);
 }
 
 }  // namespace gato::kernels::cuda

@@ -23,6 +23,7 @@
 #include "kernels/cuda/optimizer.h"
 #include "kernels/cuda/reduce.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/sampling.h"
 
 namespace gato::kernels::cuda {
 namespace {
@@ -110,8 +111,8 @@ PreparedUpdate prepare_on_host(const AdamWStep& step) {
 AdamWUpdate update_of(const at::Tensor& values, const at::Tensor& gradients, const at::Tensor& first_moment,
                       const at::Tensor& second_moment, const at::Tensor& compute, const at::Tensor& prepared) {
   AdamWUpdate call;
-  call.values = mutable_data<float>(values);
   call.prepared = static_cast<const PreparedUpdate*>(data(prepared));
+  call.values = mutable_data<float>(values);
   call.gradients = data<float>(gradients);
   call.first_moment = mutable_data<float>(first_moment);
   call.second_moment = mutable_data<float>(second_moment);
@@ -277,6 +278,57 @@ void TensorOps::cached_attention(const CachedAttentionCall& call) const {
   cuda::cached_attention(arguments, place.stream());
 }
 
+void TensorOps::choose_tokens(const at::Tensor& logits, int64_t first_id, const ChoiceState& state) const {
+  static_assert(kMostSampledIds == kMostSampledOnDevice);
+  const Place place(logits);
+  const at::Tensor workspace = scratch(sampling_workspace(state.size(), logits.size(1)), logits);
+  const auto* requests = static_cast<const TokenChoice*>(data(state.choices));
+  sample_ids({.element = element_of(logits),
+              .slots = state.size(),
+              .columns = logits.size(1),
+              .stride = logits.stride(0),
+              .first_id = first_id,
+              .logits = data(logits),
+              .requests = requests,
+              .round = data<int32_t>(state.round),
+              .ids = mutable_data<int32_t>(state.ids),
+              .workspace = mutable_data(workspace)},
+             place.stream());
+  feed_back({.slots = state.size(),
+             .rounds = state.rounds(),
+             .requests = requests,
+             .ids = data<int32_t>(state.ids),
+             .round = mutable_data<int32_t>(state.round),
+             .runs = reinterpret_cast<SlotRun*>(mutable_data<int32_t>(state.runs)),
+             .local_positions = mutable_data<int32_t>(state.local_positions),
+             .chosen = mutable_data<int32_t>(state.chosen)},
+            place.stream());
+}
+
+void TensorOps::gather_rows(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& y) const {
+  const Place place(x);
+  cuda::gather_rows({.element = element_of(x),
+                     .rows = x.size(0),
+                     .width = x.size(1),
+                     .count = positions.size(0),
+                     .from = data(x),
+                     .positions = data<int64_t>(positions),
+                     .to = mutable_data(y)},
+                    place.stream());
+}
+
+void TensorOps::spread_rows(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& y) const {
+  const Place place(y);
+  cuda::scatter_rows({.element = element_of(x),
+                      .rows = y.size(0),
+                      .width = y.size(1),
+                      .count = positions.size(0),
+                      .from = data(x),
+                      .positions = data<int64_t>(positions),
+                      .to = mutable_data(y)},
+                     place.stream());
+}
+
 void TensorOps::embed_forward(const EmbeddingInput& input, const EmbeddingTables& tables, const at::Tensor& vectors,
                               const at::Tensor& out) const {
   const Place place(out);
@@ -347,6 +399,7 @@ at::Tensor TensorOps::weighted_sum(const at::Tensor& losses, const at::Tensor& w
 void TensorOps::dropout(const at::Tensor& x, double probability, const DropoutStream& stream,
                         const at::Tensor& y) const {
   const Place place(x);
+  static_assert(sizeof(DropoutKey) == 2 * sizeof(int64_t), "a key on the device is a tensor of two");
   cuda::dropout({.element = element_of(x),
                  .tokens = x.size(0),
                  .width = x.size(1),
@@ -398,7 +451,6 @@ void TensorOps::adamw_step(const at::Tensor& values, const at::Tensor& gradients
   const Place place(values);
   const PreparedUpdate prepared = prepare_on_host(step);
   const at::Tensor on_device = to_device_bytes(&prepared, 1, values);
-  static_assert(sizeof(DropoutKey) == 2 * sizeof(int64_t), "a key on the device is a tensor of two");
   AdamWUpdate call = update_of(values, gradients, first_moment, second_moment, compute, on_device);
   call.beta_1 = step.beta_1;
   call.beta_2 = step.beta_2;

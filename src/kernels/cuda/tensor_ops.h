@@ -24,6 +24,9 @@ class TensorOps : public DeviceOps {
                           const at::Tensor& out, const at::Tensor& log_sum, const at::Tensor& out_gradient,
                           const at::Tensor& qkv_gradient) const override;
   void cached_attention(const CachedAttentionCall& call) const override;
+  void choose_tokens(const at::Tensor& logits, int64_t first_id, const ChoiceState& state) const override;
+  void gather_rows(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& y) const override;
+  void spread_rows(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& y) const override;
   void embed_forward(const EmbeddingInput& input, const EmbeddingTables& tables, const at::Tensor& vectors,
                      const at::Tensor& out) const override;
   void scatter_rows(const at::Tensor& rows, const at::Tensor& places, const at::Tensor& gradient,
