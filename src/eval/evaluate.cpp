@@ -123,6 +123,7 @@ class Evaluation {
     policy_options.decoding = settings.decoding;
     policy_options.temperature = settings.temperature;
     policy_options.top_p = settings.top_p;
+    policy_options.cuda_graph = options_.cuda_graph;
     auto policy = make_model_policy(agent_, spec, slots, policy_options);
 
     env::RolloutOptions rollout_options;
@@ -234,6 +235,10 @@ EvaluateOutcome evaluate(const EvaluateOptions& asked) {
   check_patterns(options, names);
   const Path checkpoint = resolve_checkpoint(options.checkpoint);
   const at::Device device = kernels::open_device(options.device);
+  if (options.cuda_graph && device.is_cpu()) {
+    throw ConfigError(
+        cat("--cuda-graph is for a GPU, but the agent acts on the CPU (--device ", options.device, "); leave it out"));
+  }
   const Agent agent(checkpoint, options.weights, device);
   if (agent.acting()->type() != model::ActingWeights::type_of(agent.model())) {
     options.suite.name += cat("-", kernels::weight_type_name(agent.acting()->type()));

@@ -1,16 +1,12 @@
-#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
 #include <deque>
-#include <numeric>
 
 #include "gato/core/error.h"
 #include "gato/core/random.h"
 #include "gato/eval/agent.h"
-#include "gato/model/decoder.h"
-#include "gato/tokenizer/numbers.h"
+#include "gato/model/token_loop.h"
 
 namespace gato::eval {
 namespace {
@@ -18,6 +14,8 @@ namespace {
 using env::Decoding;
 using episode::Modality;
 using episode::StepValues;
+using kernels::Choice;
+using kernels::TokenChoice;
 using tokenizer::ActionToken;
 using tokenizer::TokenSequence;
 
@@ -29,7 +27,12 @@ struct SlotState {
   TokenSequence pending;              // tokens not yet in the cache
   TokenSequence current;              // the step being made
   std::vector<int32_t> chosen;
+  int fields = 0;  // of the action, begun so far
 };
+
+/// Tokens of a text that are chosen at once: a text that ends early has the rest computed for nothing on a GPU, which
+/// is not asked in between.
+constexpr int64_t kTextRounds = 16;
 
 void append(TokenSequence& to, const TokenSequence& from) {
   const auto extend = [](auto& a, const auto& b) { a.insert(a.end(), b.begin(), b.end()); };
@@ -43,57 +46,20 @@ void append(TokenSequence& to, const TokenSequence& from) {
   extend(to.patch_positions, from.patch_positions);
 }
 
-Decoding decoding_of(const ActionToken& token, const episode::TaskSpec& task, Decoding asked) {
+Choice choice_of(const ActionToken& token, const episode::TaskSpec& task, Decoding asked) {
   if (asked == Decoding::kMean && token.modality != Modality::kContinuous) asked = Decoding::kDefault;
-  if (asked != Decoding::kDefault) return asked;
-  if (token.modality == Modality::kContinuous) return Decoding::kMean;
-  return token.modality == Modality::kDiscrete && task.partial_view ? Decoding::kSample : Decoding::kGreedy;
-}
-
-int32_t argmax(std::span<const float> logits) {
-  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-std::vector<double> probabilities(std::span<const float> logits, double temperature) {
-  const double top = *std::max_element(logits.begin(), logits.end());
-  std::vector<double> p;
-  double sum = 0;
-  for (const float logit : logits) {
-    p.push_back(std::exp((static_cast<double>(logit) - top) / temperature));
-    sum += p.back();
+  switch (asked) {
+    case Decoding::kGreedy:
+      return Choice::kGreedy;
+    case Decoding::kMean:
+      return Choice::kMean;
+    case Decoding::kSample:
+      return Choice::kSample;
+    case Decoding::kDefault:
+      break;
   }
-  for (double& value : p) value /= sum;
-  return p;
-}
-
-/// Sets all but the likeliest ids, which together have at least `top_p`, to 0, and makes the rest sum to 1 (nucleus
-/// sampling, Holtzman et al. 2020).
-void keep_nucleus(std::vector<double>& p, double top_p) {
-  if (top_p >= 1) return;
-  std::vector<size_t> order(p.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] > p[b]; });
-  double kept = 0;
-  size_t count = 0;
-  while (count < order.size() && kept < top_p) kept += p[order[count++]];
-  for (size_t i = count; i < order.size(); ++i) p[order[i]] = 0;
-  for (double& value : p) value /= kept;
-}
-
-int32_t sample(const std::vector<double>& p, double uniform) {
-  for (size_t i = 0; i < p.size(); ++i) {
-    uniform -= p[i];
-    if (uniform < 0) return static_cast<int32_t>(i);
-  }
-  return static_cast<int32_t>(std::max_element(p.begin(), p.end()) - p.begin());
-}
-
-/// The bin of the expected value: what is fed back, too.
-int32_t mean_bin(const std::vector<double>& p) {
-  double mean = 0;
-  for (size_t bin = 0; bin < p.size(); ++bin)
-    mean += p[bin] * static_cast<double>(tokenizer::action_value(static_cast<int32_t>(bin)));
-  return tokenizer::action_bin(static_cast<float>(mean));
+  if (token.modality == Modality::kContinuous) return Choice::kMean;
+  return token.modality == Modality::kDiscrete && task.partial_view ? Choice::kSample : Choice::kGreedy;
 }
 
 class ModelPolicy : public env::Policy {
@@ -103,6 +69,7 @@ class ModelPolicy : public env::Policy {
         tokenizer_(task, agent.vocabulary(), agent.text()),
         options_(options),
         decoder_(agent.acting(), slots, agent.row_tokens()),
+        loop_(decoder_, options.cuda_graph),
         slots_(static_cast<size_t>(slots)) {
     if (options_.context_steps < 0) options_.context_steps = agent.context_steps(task.id);
   }
@@ -141,6 +108,7 @@ class ModelPolicy : public env::Policy {
     SlotState& s = state(slot);
     s.current.clear();
     s.chosen.clear();
+    s.fields = 0;
     tokenizer::StepStorage storage;
     tokenizer_.append_observation(storage.view(tokenizer_.spec(), agent_.text(), observation), s.current);
     make_room(slot, s);
@@ -170,45 +138,77 @@ class ModelPolicy : public env::Policy {
     }
   }
 
-  /// Chooses the next action token of every active slot; returns the slots whose action goes on.
+  /// Chooses the next tokens of the slots that are behind in their action; returns the slots whose action goes on.
   std::vector<int64_t> choose_tokens(const std::vector<int64_t>& active) {
-    const at::Tensor hidden = feed(active);
-    std::vector<int64_t> going_on;
-    // All slots are at the same token except inside texts, so groups are few.
-    std::vector<bool> done(active.size(), false);
-    for (size_t first = 0; first < active.size(); ++first) {
-      if (done[first]) continue;
-      const ActionToken token = *next_token(active[first]);
-      std::vector<int64_t> group;
-      for (size_t i = first; i < active.size(); ++i) {
-        const ActionToken other = *next_token(active[i]);
-        if (done[i] || other.first_id != token.first_id || other.num_ids != token.num_ids) continue;
-        done[i] = true;
-        group.push_back(static_cast<int64_t>(i));
-      }
-      const at::Tensor rows = rows_of(hidden, group);
-      const at::Tensor logits = decoder_.logits(rows, token.first_id, token.num_ids).to(at::kCPU).contiguous();
-      for (size_t g = 0; g < group.size(); ++g) {
-        const int64_t slot = active[static_cast<size_t>(group[g])];
-        const std::span<const float> row(logits.const_data_ptr<float>() + static_cast<int64_t>(g) * token.num_ids,
-                                         static_cast<size_t>(token.num_ids));
-        take(slot, *next_token(slot), token.first_id + choose(slot, token, row));
-      }
+    const std::vector<int64_t> group = slots_behind(active);
+    const std::vector<ActionToken> rounds = next_tokens(group.front());
+    std::vector<TokenChoice> choices;
+    for (const ActionToken& token : rounds) {
+      for (const int64_t slot : group) choices.push_back(choice(slot, token, choices.size() / group.size()));
     }
+    const auto chosen = loop_.choose(group, feed(group), choices);
+    for (size_t g = 0; g < group.size(); ++g) {
+      for (size_t r = 0; r < chosen[g].size(); ++r) take(group[g], rounds[r], chosen[g][r]);
+      // All but the last are in the cache.
+      tokenizer_.append_action_token(rounds[chosen[g].size() - 1], chosen[g].back(), state(group[g]).pending);
+    }
+    std::vector<int64_t> going_on;
     for (const int64_t slot : active) {
       if (next_token(slot)) going_on.push_back(slot);
     }
     return going_on;
   }
 
-  /// All of them without a copy.
-  static at::Tensor rows_of(const at::Tensor& hidden, const std::vector<int64_t>& rows) {
-    if (static_cast<int64_t>(rows.size()) == hidden.size(0)) return hidden;
-    return hidden.index_select(0, at::tensor(rows, at::kLong).to(hidden.device()));
+  /// Those whose next token is of the earliest field, so that they wait for each other where texts end: all of them are
+  /// at the same element.
+  std::vector<int64_t> slots_behind(const std::vector<int64_t>& active) {
+    int least = state(active.front()).fields;
+    for (const int64_t slot : active) least = std::min(least, state(slot).fields);
+    std::vector<int64_t> behind;
+    for (const int64_t slot : active) {
+      if (state(slot).fields == least) behind.push_back(slot);
+    }
+    return behind;
+  }
+
+  /// What a slot is to choose, as far as that is known: the next tokens of a text, or all up to the next one.
+  std::vector<ActionToken> next_tokens(int64_t slot) {
+    std::vector<ActionToken> tokens{*next_token(slot)};
+    if (tokens[0].modality == Modality::kText) {
+      const int64_t left = options_.max_text_tokens - tokens[0].element;
+      while (static_cast<int64_t>(tokens.size()) < std::min(left, kTextRounds)) {
+        tokens.push_back(tokens.back());
+        tokens.back().element += 1;
+      }
+      return tokens;
+    }
+    std::vector<int32_t> chosen = state(slot).chosen;
+    while (static_cast<int64_t>(tokens.size()) < model::TokenLoop::kMostRounds) {
+      chosen.push_back(tokens.back().first_id);  // whatever it will be
+      const auto next = tokenizer_.next_action_token(chosen, options_.max_text_tokens);
+      if (!next || next->modality == Modality::kText) break;
+      tokens.push_back(*next);
+    }
+    return tokens;
   }
 
   [[nodiscard]] std::optional<ActionToken> next_token(int64_t slot) {
     return tokenizer_.next_action_token(state(slot).chosen, options_.max_text_tokens);
+  }
+
+  /// How a slot chooses a token, `ahead` tokens after those it has chosen.
+  TokenChoice choice(int64_t slot, const ActionToken& token, size_t ahead) {
+    const SlotState& s = state(slot);
+    const bool is_text = token.modality == Modality::kText;
+    Rng rng(mix_seed(s.seed, {hash_name("act"), static_cast<uint64_t>(s.step), s.chosen.size() + ahead}));
+    return {.first_id = token.first_id,
+            .num_ids = token.num_ids,
+            .choice = choice_of(token, tokenizer_.spec(), options_.decoding),
+            .temperature = options_.temperature,
+            .top_p = options_.top_p,
+            .uniform = rng.uniform(),
+            .local_position = is_text ? tokenizer::kNoPosition : tokenizer::kActionPosition,
+            .end_id = is_text ? agent_.text()->end_id() : -1};
   }
 
   at::Tensor feed(const std::vector<int64_t>& active) {
@@ -227,24 +227,14 @@ class ModelPolicy : public env::Policy {
     return hidden;
   }
 
-  int32_t choose(int64_t slot, const ActionToken& token, std::span<const float> logits) {
-    const Decoding decoding = decoding_of(token, tokenizer_.spec(), options_.decoding);
-    if (decoding == Decoding::kGreedy) return argmax(logits);
-    auto p = probabilities(logits, options_.temperature);
-    if (decoding == Decoding::kMean) return mean_bin(p);
-    keep_nucleus(p, options_.top_p);
-    const SlotState& s = state(slot);
-    Rng rng(mix_seed(s.seed, {hash_name("act"), static_cast<uint64_t>(s.step), s.chosen.size()}));
-    return sample(p, rng.uniform());
-  }
-
   void take(int64_t slot, const ActionToken& token, int32_t id) {
     SlotState& s = state(slot);
     const auto before = s.current.size();
     tokenizer_.append_action_token(token, id, s.current);
     GATO_CHECK(s.current.size() == before + 1, "one action token");
-    tokenizer_.append_action_token(token, id, s.pending);
     s.chosen.push_back(id);
+    const auto next = next_token(slot);
+    if (next && next->field != token.field) s.fields += 1;
   }
 
   StepValues finish_step(int64_t slot) {
@@ -259,6 +249,7 @@ class ModelPolicy : public env::Policy {
   tokenizer::TaskTokenizer tokenizer_;
   PolicyOptions options_;
   model::Decoder decoder_;
+  model::TokenLoop loop_;
   std::vector<SlotState> slots_;
 };
 

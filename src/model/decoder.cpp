@@ -1,7 +1,6 @@
 #include "gato/model/decoder.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/index_select.h>
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
@@ -11,6 +10,8 @@
 #include "gato/kernels/geglu.h"
 #include "gato/kernels/layer_norm.h"
 #include "gato/kernels/patch_embedder.h"
+#include "gato/kernels/rows.h"
+#include "model/staging.h"
 
 namespace gato::model {
 namespace {
@@ -44,51 +45,6 @@ void check_rows(const DecoderInput& input, size_t i, int64_t vocabulary) {
   check(input.patch_rows, "patch_rows", kPatchPositionRows);
   check(input.patch_columns, "patch_columns", kPatchPositionRows);
 }
-
-/// Arrays in one piece of memory, so that one copy takes all of them to a GPU: add() each, then allocate(), write, and
-/// move().
-class Staging {
- public:
-  /// Room for an array of `count` elements; returns its number.
-  size_t add(int64_t count, at::ScalarType type) {
-    arrays_.push_back({bytes_, count, type});
-    const auto size = count * static_cast<int64_t>(c10::elementSize(type));
-    bytes_ += (size + kAlignment - 1) / kAlignment * kAlignment;
-    return arrays_.size() - 1;
-  }
-
-  /// Memory for what was added, pinned where it goes to another device.
-  void allocate(at::Device device) {
-    device_ = device;
-    memory_ = at::empty({bytes_}, at::TensorOptions().dtype(at::kByte).pinned_memory(!device.is_cpu()));
-  }
-
-  template <class T>
-  [[nodiscard]] std::span<T> host(size_t array) const {
-    const Array& a = arrays_[array];
-    return {reinterpret_cast<T*>(memory_.mutable_data_ptr<uint8_t>() + a.offset), static_cast<size_t>(a.count)};
-  }
-
-  /// Afterwards array() gives tensors on the device. LibTorch keeps the pinned memory until the copy is done.
-  void move() { memory_ = memory_.to(device_, at::kByte, /*non_blocking=*/true); }
-
-  [[nodiscard]] at::Tensor array(size_t array) const {
-    const Array& a = arrays_[array];
-    const auto size = a.count * static_cast<int64_t>(c10::elementSize(a.type));
-    return memory_.narrow(0, a.offset, size).view(a.type);
-  }
-
- private:
-  static constexpr int64_t kAlignment = 64;
-  struct Array {
-    int64_t offset, count;
-    at::ScalarType type;
-  };
-  std::vector<Array> arrays_;
-  int64_t bytes_ = 0;
-  at::Device device_ = at::kCPU;
-  at::Tensor memory_;
-};
 
 /// The tokens of all inputs, one after the other.
 struct FlatInput {
@@ -213,10 +169,13 @@ std::vector<kernels::CacheRun> Decoder::plan(std::span<const int64_t> slots,
 at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const Runs& runs) const {
   const ModelConfig& config = weights_->model().config();
   const auto l = static_cast<size_t>(layer);
+  const kernels::CachedDistances* distances = distances_.empty() ? nullptr : &distances_[l];
   const at::Tensor split = qkv.view({-1, 3, config.heads, config.head_dim});
   const at::Tensor mixed =
-      distances_.empty() ? kernels::cached_attention(split, runs.runs, caches_[l], rotary_, runs.table)
-                         : kernels::cached_relative_attention(split, runs.runs, caches_[l], distances_[l], runs.table);
+      runs.most_context > 0
+          ? kernels::cached_attention_of_table(split, runs.table, runs.most_context, caches_[l], rotary_, distances)
+      : distances == nullptr ? kernels::cached_attention(split, runs.runs, caches_[l], rotary_, runs.table)
+                             : kernels::cached_relative_attention(split, runs.runs, caches_[l], *distances, runs.table);
   return mixed.view({-1, config.heads * config.head_dim});
 }
 
@@ -231,9 +190,9 @@ at::Tensor Decoder::run_blocks(at::Tensor x, const Runs& runs, const at::Tensor&
       std::tie(x, y) = kernels::residual_layer_norm(x, delta, {}, b.attention_gain, b.attention_offset);
     }
     at::Tensor attended = attend(layer, b.qkv(y), runs);
-    if (layer + 1 == layers && kept.numel() < x.size(0)) {
-      attended = attended.index_select(0, kept);
-      x = x.index_select(0, kept);
+    if (layer + 1 == layers && kept.defined() && kept.numel() < x.size(0)) {
+      attended = kernels::gather_rows(attended, kept);
+      x = kernels::gather_rows(x, kept);
     }
     std::tie(x, y) = kernels::residual_layer_norm(x, b.out(attended), {}, b.feed_gain, b.feed_offset);
     delta = b.down(kernels::geglu(b.up(y)));
@@ -248,9 +207,24 @@ at::Tensor Decoder::append(std::span<const int64_t> slots, std::span<const Decod
   writer.write(inputs, runs);
   const FlatInput flat = writer.on_device();
   const at::Tensor hidden =
-      run_blocks(weights_->model().embed(flat.embedding, flat.patches), {runs, flat.run_table}, flat.last);
+      run_blocks(weights_->model().embed(flat.embedding, flat.patches), {runs, flat.run_table, 0}, flat.last);
   for (const kernels::CacheRun& run : runs) lengths_[static_cast<size_t>(run.slot)] += run.count;
   return hidden;
+}
+
+at::Tensor Decoder::step(const at::Tensor& ids, const at::Tensor& local_positions, const at::Tensor& runs,
+                         int64_t most_context) const {
+  const c10::AutoGradMode no_gradients(false);
+  kernels::EmbeddingInput tokens;
+  tokens.ids = ids;
+  tokens.local_positions = local_positions;
+  return run_blocks(weights_->model().embed(tokens, {}), {{}, runs, most_context}, {});
+}
+
+void Decoder::extend(int64_t slot, int64_t count) {
+  GATO_CHECK(count >= 0 && length(slot) + count <= max_tokens_, "slot ", slot, " holds ", length(slot),
+             " tokens: ", count, " more are too many for ", max_tokens_);
+  lengths_[static_cast<size_t>(slot)] += count;
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden, int64_t first_id, int64_t num_ids) const {

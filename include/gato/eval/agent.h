@@ -20,7 +20,7 @@ class Agent {
  public:
   /// Verifies the checkpoint's files against its manifest. Policies act with weights of the type `weights`, by default
   /// that of training; losses are always computed as in training. The model is on `device` (kernels::open_device),
-  /// where all of it is computed; choices are made on the CPU. Throws CheckpointError naming what is damaged or
+  /// where all of it is computed and choices are made. Throws CheckpointError naming what is damaged or
   /// missing, and ConfigError for int8 weights on a GPU.
   explicit Agent(const Path& checkpoint, std::optional<kernels::WeightType> weights = std::nullopt,
                  at::Device device = at::kCPU);
@@ -67,11 +67,13 @@ struct PolicyOptions {
   double top_p = 1;              ///< Sampling: only the likeliest ids that together have this probability.
   int64_t context_steps = -1;    ///< -1: as the task was trained; 0: as many as a row holds.
   int64_t max_text_tokens = 64;  ///< Longest text action.
+  bool cuda_graph = false;       ///< Acts in CUDA graphs (model::TokenLoop).
 };
 
 /// The agent as a policy for `slots` environments of one task: one batched forward pass per token for all slots that
-/// act. The context is the last steps of each slot's episode, at most `context_steps` and at most a row; choices are
-/// restricted to what each field allows. The agent must outlive it. One thread.
+/// act; on a GPU all tokens of an action (16 at a time of a text) without waiting for it in between. The context is the
+/// last steps of each slot's episode, at most `context_steps` and at most a row; choices are restricted to what each
+/// field allows. The agent must outlive it. One thread. Throws ConfigError for graphs where the model is on no GPU.
 [[nodiscard]] std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, const episode::TaskSpec& task,
                                                              int slots, const PolicyOptions& options = {});
 

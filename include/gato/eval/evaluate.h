@@ -22,6 +22,7 @@ struct EvaluateOptions {
   /// SUITE-TYPE.
   std::optional<kernels::WeightType> weights;
   std::string device = "auto";     ///< As kernels::open_device takes it: auto (a GPU where there is one), cpu, cuda:N.
+  bool cuda_graph = false;         ///< Whether tokens are computed in CUDA graphs; on a GPU only.
   std::vector<std::string> tasks;  ///< Patterns that narrow the suite; empty: all of it.
   int record_episodes = 1;  ///< Episodes per task whose frames are kept for the report (pictures: 8 times as many).
   bool again = false;       ///< Whether tasks that already have a result are played again.

@@ -37,6 +37,8 @@ class Decoder {
 
   [[nodiscard]] int64_t slots() const { return static_cast<int64_t>(lengths_.size()); }
   [[nodiscard]] int64_t max_tokens() const { return max_tokens_; }
+  [[nodiscard]] at::Device device() const { return weights_->model().store().device(); }  ///< Where the model is.
+  [[nodiscard]] int64_t vocabulary_size() const { return weights_->model().shape().vocabulary_size; }
   [[nodiscard]] int64_t length(int64_t slot) const;  ///< Tokens the slot holds.
   void reset(int64_t slot) { truncate(slot, 0); }    ///< Empties a slot.
   void truncate(int64_t slot, int64_t length);       ///< Forgets all tokens of the slot behind the first `length`.
@@ -48,6 +50,14 @@ class Decoder {
   /// done.
   [[nodiscard]] at::Tensor append(std::span<const int64_t> slots, std::span<const DecoderInput> inputs);
 
+  /// On a device with operations of its own: hidden states [n, C] of one more token of each of n slots that only the
+  /// device knows (int32 [n] `ids` and `local_positions`, `runs` and `most_context` as cached_attention_of_table takes
+  /// them). Keeps the tokens' keys and values, but length() stays: extend() says afterwards what came. Waits for
+  /// nothing, and may be captured.
+  [[nodiscard]] at::Tensor step(const at::Tensor& ids, const at::Tensor& local_positions, const at::Tensor& runs,
+                                int64_t most_context) const;
+  void extend(int64_t slot, int64_t count);  ///< By tokens of step().
+
   /// Logits [n, num_ids], fp32, on the model's device, of ids [first_id, first_id + num_ids) for hidden states of
   /// append().
   [[nodiscard]] at::Tensor logits(const at::Tensor& hidden, int64_t first_id, int64_t num_ids) const;
@@ -57,10 +67,11 @@ class Decoder {
                                                     std::span<const DecoderInput> inputs) const;
   struct Runs {
     std::span<const kernels::CacheRun> runs;
-    at::Tensor table;  // the same on the model's device; unused on the CPU
+    at::Tensor table;          // the same on the model's device; unused on the CPU
+    int64_t most_context = 0;  // of step(), where there is only the table; else 0
   };
   [[nodiscard]] at::Tensor attend(int64_t layer, const at::Tensor& qkv, const Runs& runs) const;
-  /// Hidden states of rows `kept` of the vectors `x` [N, C].
+  /// Hidden states of rows `kept` (undefined: all) of the vectors `x` [N, C].
   [[nodiscard]] at::Tensor run_blocks(at::Tensor x, const Runs& runs, const at::Tensor& kept) const;
 
   std::shared_ptr<const ActingWeights> weights_;
