@@ -2,9 +2,9 @@
 // gradients of keys and values and once for that of queries, instead of being added up by atomics. Four kernels:
 //
 //   query_ends    per tile of keys, the last query that sees one of them: what the third kernel need not visit
-//   numbers       per query, its log-sum-exp in powers of two and delta = <gradient of the result, result>, the mean
-//   that
-//                 softmax's backward takes off
+//   numbers       per query, its log-sum-exp in powers of two and delta = <gradient of the result, result>, which is
+//   the
+//                 mean that softmax's backward takes off
 //   keys          a block has a tile of keys and values and walks over the queries that see them
 //   queries       a block has a tile of queries and walks over the keys that they see, as in forward
 //

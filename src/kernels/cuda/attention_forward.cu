@@ -1,14 +1,15 @@
 // Attention forward. A block takes a tile of queries of one head and walks over the keys that they see; a warp owns
 // 16 kRowTiles of the queries and keeps their weighted values in registers.
 //
-//              keys                        One step: wait for this thread's copies of the tile, rotate what they
-//              brought,
-//            a a a b b b b b               barrier, start copying the next tile into the other buffer, multiply.
-//   queries  # . .                         Key tiles before the earliest start of the block's queries and after its
-//   last
-//      a     # # .                         query are never touched (the pictured tile of b's queries begins at b's
-//      first a     # # #                         key tile); of the others a warp skips those that none of its own rows
-//      sees. b           # b           # #
+// clang-format off
+//              keys                      One step: wait for this thread's copies of the tile, rotate what they brought,
+//            a a a b b b b b             barrier, start copying the next tile into the other buffer, multiply.
+//   queries  # . .                       Key tiles before the earliest start of the block's queries and after its last
+//      a     # # .                       query are never touched (the pictured tile of b's queries begins at b's first
+//      a     # # #                       key tile); of the others a warp skips those that none of its own rows sees.
+//      b           # . .
+//      b           # # .
+// clang-format on
 #include "kernels/cuda/attention_parts.h"
 #include "kernels/cuda/device.h"
 

@@ -6,11 +6,14 @@
 // rows that one phase of ldmatrix reads at one column, as well as the eight chunks that one phase of a copy writes,
 // fall into different banks:
 //
-//   kDim >= 64: c ^ (r % 8)          row 0 | 0 1 2 3 4 5 6 7        kDim = 32: c ^ (r / 2 % 4)    rows 0, 1 | 0 1 2 3 0
-//   1 2 3
-//                                    row 1 | 1 0 3 2 5 4 7 6        (two rows share 128 bytes)    rows 2, 3 | 1 0 3 2 1
-//                                    0 3 2 row 2 | 2 3 0 1 6 7 4 5                                      rows 4, 5 | 2 3
-//                                    0 1 2 3 0 1
+// clang-format off
+//   kDim >= 64: c ^ (r % 8)          row 0 | 0 1 2 3 4 5 6 7
+//                                    row 1 | 1 0 3 2 5 4 7 6
+//                                    row 2 | 2 3 0 1 6 7 4 5
+//   kDim = 32: c ^ (r / 2 % 4)       rows 0, 1 | 0 1 2 3  0 1 2 3      (two rows share 128 bytes)
+//                                    rows 2, 3 | 1 0 3 2  1 0 3 2
+//                                    rows 4, 5 | 2 3 0 1  2 3 0 1
+// clang-format on
 #include <cstdint>
 
 #include "kernels/cuda/device.h"
