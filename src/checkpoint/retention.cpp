@@ -109,24 +109,27 @@ std::vector<CheckpointInfo> prune(const Path& folder, const Retention& retention
   return deleted;
 }
 
-std::set<int64_t> read_pins(const Path& folder) {
+std::set<int64_t> parse_pins(std::string_view text, const std::string& origin) {
   std::set<int64_t> steps;
-  const std::optional<std::string> text = pins_text(folder);
-  if (!text) return steps;
   int64_t number = 0;
-  for (const std::string& line : split(*text, '\n')) {
+  for (const std::string& line : split(text, '\n')) {
     ++number;
     const std::string_view name = trim(line);
     if (name.empty() || name.front() == '#') continue;
     const std::optional<int64_t> step = parse_step_name(name);
     if (!step) {
-      throw DataError(cat(pins_path(folder).string(), ":", number,
+      throw DataError(cat(origin, ":", number,
                           ": not the name of a checkpoint, such as step-00001000; mend the line: until then nothing is "
                           "deleted"));
     }
     steps.insert(*step);
   }
   return steps;
+}
+
+std::set<int64_t> read_pins(const Path& folder) {
+  const std::optional<std::string> text = pins_text(folder);
+  return text ? parse_pins(*text, pins_path(folder).string()) : std::set<int64_t>{};
 }
 
 bool pin(const Path& folder, int64_t step) {

@@ -19,29 +19,6 @@ namespace {
 constexpr const char* kSingleName = "model.safetensors";
 constexpr uint64_t kMaxIndexBytes = uint64_t{64} << 20;
 
-/// tensor -> file of an index.
-std::map<std::string, std::string> read_index(const Path& path) {
-  std::map<std::string, std::string> files;
-  try {
-    const std::string origin = path.string();
-    const Json json =
-        parse_json(read_file(path, kMaxIndexBytes), origin, {.max_bytes = kMaxIndexBytes, .max_depth = 8});
-    JsonFields fields(json, origin);
-    for (const auto& entry : fields.object("weight_map").items()) {
-      if (!entry.value().is_string()) fields.fail("weight_map", cat("\"", entry.key(), "\" is no file name"));
-      const auto name = entry.value().get<std::string>();
-      if (!is_valid_file_name(name) || name.find('/') != std::string::npos) {
-        fields.fail("weight_map", cat("\"", name, "\" is not the plain name of a file beside the index"));
-      }
-      files[entry.key()] = name;
-    }
-    if (files.empty()) fields.fail("weight_map", "it names no tensor");
-  } catch (const DataError& error) {
-    throw CheckpointError(error.what());
-  }
-  return files;
-}
-
 std::string five_digits(size_t number) {
   const std::string digits = std::to_string(number);
   return std::string(5 - std::min<size_t>(5, digits.size()), '0') + digits;
@@ -90,6 +67,26 @@ std::vector<float> converted(std::span<const std::byte> bytes, const Convert& co
 
 }  // namespace
 
+std::map<std::string, std::string> parse_tensor_index(std::string_view text, const std::string& origin) {
+  std::map<std::string, std::string> files;
+  try {
+    const Json json = parse_json(text, origin, {.max_bytes = kMaxIndexBytes, .max_depth = 8});
+    JsonFields fields(json, origin);
+    for (const auto& entry : fields.object("weight_map").items()) {
+      if (!entry.value().is_string()) fields.fail("weight_map", cat("\"", entry.key(), "\" is no file name"));
+      const auto name = entry.value().get<std::string>();
+      if (!is_valid_file_name(name) || name.find('/') != std::string::npos) {
+        fields.fail("weight_map", cat("\"", name, "\" is not the plain name of a file beside the index"));
+      }
+      files[entry.key()] = name;
+    }
+    if (files.empty()) fields.fail("weight_map", "it names no tensor");
+  } catch (const DataError& error) {
+    throw CheckpointError(error.what());
+  }
+  return files;
+}
+
 TensorSet::TensorSet(const Path& path) : path_(path) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(path, ignored)) {
@@ -116,7 +113,7 @@ void TensorSet::add(const Path& file) {
 
 void TensorSet::open_index(const Path& folder) {
   const Path index = folder / kTensorIndexName;
-  const auto files = read_index(index);
+  const auto files = parse_tensor_index(read_file(index, kMaxIndexBytes), index.string());
   std::set<std::string> names;
   for (const auto& [tensor, file] : files) names.insert(file);
   for (const std::string& name : names) add(folder / name);

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gato/checkpoint/checkpoint.h"
@@ -45,6 +46,8 @@ inline constexpr const char* kPinsName = "pinned";
 
 /// Steps that are pinned. DataError naming file and line for anything else in the list. A missing file pins none.
 [[nodiscard]] std::set<int64_t> read_pins(const Path& folder);
+/// The same from the list's text.
+[[nodiscard]] std::set<int64_t> parse_pins(std::string_view text, const std::string& origin);
 /// Adds a step to the list, or takes it from it; returns whether that changed anything. pin() throws ConfigError when
 /// there is no such checkpoint, also when it was deleted meanwhile.
 bool pin(const Path& folder, int64_t step);

@@ -2,6 +2,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gato/checkpoint/safetensors.h"
@@ -38,6 +39,10 @@ class TensorSet {
   std::vector<std::unique_ptr<SafetensorsReader>> readers_;
   std::map<std::string, size_t> places_;  // name -> index into readers_
 };
+
+/// The file of every tensor as an index says. CheckpointError naming `origin` and the key unless it is one, names at
+/// least one tensor, and every file by a plain name.
+[[nodiscard]] std::map<std::string, std::string> parse_tensor_index(std::string_view text, const std::string& origin);
 
 /// Writes `tensors` into `folder` as `model.safetensors`, or, where they have more than `max_file_bytes`, as several
 /// files of at most so many bytes (a larger tensor has one for itself) with an index. Returns the names of the files,
