@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -50,6 +51,14 @@ std::filesystem::path proof_path(at::Device device) {
   return proof_path(gpu_properties(device).name, kernels_identity());
 }
 
+enum class Proof { kUnknown, kMissing, kThere };
+
+/// What is known of the file for `device`: attention asks at every call.
+std::atomic<Proof>& known_proof(at::Device device) {
+  static std::array<std::atomic<Proof>, std::numeric_limits<at::DeviceIndex>::max() + 1> known{};
+  return known[static_cast<size_t>(std::max<at::DeviceIndex>(device.index(), 0))];
+}
+
 /// Result and gradient of one route.
 struct Computed {
   at::Tensor out, gradient;
@@ -83,44 +92,93 @@ double allowed_difference(const at::Tensor& qkv) { return is_half(qkv) ? 3e-2 : 
 
 at::Tensor first_row(const at::Tensor& x) { return x.slice(0, 0, 1); }
 
-AttentionTrial try_route(AttentionRoute route, const at::Tensor& qkv, const at::Tensor& starts,
-                         const RotaryTable& rotary, const at::Tensor& up, const Computed& expected) {
-  if (route == AttentionRoute::kReference && qkv.size(0) > 1) {
-    AttentionTrial row = try_route(route, first_row(qkv), first_row(starts), rotary, first_row(up), expected);
-    row.milliseconds *= static_cast<double>(qkv.size(0));
-    return row;
+/// The first row twice: with its own sequences, and as one.
+struct CheckedRows {
+  at::Tensor qkv, starts, up;
+};
+
+CheckedRows rows_to_check(const at::Tensor& qkv, const at::Tensor& starts) {
+  CheckedRows rows;
+  rows.qkv = at::cat({first_row(qkv), first_row(qkv)});
+  rows.starts = at::cat({first_row(starts), at::zeros_like(first_row(starts))});
+  const std::vector<int64_t> sizes{2, qkv.size(1), qkv.size(3), qkv.size(4)};
+  rows.up = at::randn(sizes, qkv.options().dtype(at::kFloat)).to(qkv.scalar_type());
+  return rows;
+}
+
+/// By the plain reference, whose scores are quadratic in a row, row by row.
+Computed reference_of(const CheckedRows& rows, const RotaryTable& rotary) {
+  std::vector<at::Tensor> outs, gradients;
+  for (int64_t i = 0; i < 2; ++i) {
+    const auto row = [&](const at::Tensor& x) { return x.slice(0, i, i + 1); };
+    const Computed computed =
+        compute(AttentionRoute::kReference, row(rows.qkv), row(rows.starts), rotary, {}, row(rows.up));
+    outs.push_back(computed.out);
+    gradients.push_back(computed.gradient);
   }
-  using Clock = std::chrono::steady_clock;
-  AttentionTrial trial{route, "", std::numeric_limits<double>::infinity(), 0};
-  if (route == AttentionRoute::kOwn && !own_takes(qkv)) {
-    trial.problem =
-        cat("takes no ", c10::toString(qkv.scalar_type()), " heads of ", qkv.size(4), " on ", qkv.device().str());
+  return {at::cat(outs), at::cat(gradients)};
+}
+
+AttentionTrial check_route(AttentionRoute route, const CheckedRows& rows, const RotaryTable& rotary,
+                           const Computed& expected) {
+  AttentionTrial trial{route, "", 0, 0};
+  if (route == AttentionRoute::kOwn && !own_takes(rows.qkv)) {
+    trial.problem = cat("takes no ", c10::toString(rows.qkv.scalar_type()), " heads of ", rows.qkv.size(4), " on ",
+                        rows.qkv.device().str());
     return trial;
   }
   try {
-    const SequenceBounds bounds = sequence_bounds(starts);
-    constexpr int kTimes = 5;
-    for (int i = 0; i < kTimes; ++i) {
-      synchronize(qkv.device());
-      const auto begin = Clock::now();
-      const Computed computed = compute(route, qkv, starts, rotary, bounds, up);
-      synchronize(qkv.device());
-      const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-      trial.milliseconds = std::min(trial.milliseconds, 1e3 * seconds);
-      if (i > 0) continue;
-      const double out = share_of_largest(first_row(computed.out), expected.out);
-      const double gradient = share_of_largest(first_row(computed.gradient), expected.gradient);
-      trial.difference =
-          out != out || gradient != gradient ? std::numeric_limits<double>::infinity() : std::max(out, gradient);
-    }
+    const Computed computed = compute(route, rows.qkv, rows.starts, rotary, sequence_bounds(rows.starts), rows.up);
+    const double out = share_of_largest(computed.out, expected.out);
+    const double gradient = share_of_largest(computed.gradient, expected.gradient);
+    trial.difference =
+        out != out || gradient != gradient ? std::numeric_limits<double>::infinity() : std::max(out, gradient);
   } catch (const std::exception& error) {
     trial.problem = cat("fails: ", split(error.what(), '\n').front());
     return trial;
   }
-  if (!(trial.difference <= allowed_difference(qkv))) {
-    trial.problem = cat("differs from the reference by ", trial.difference, " of its largest value");
+  const double allowed = allowed_difference(rows.qkv);
+  if (!(trial.difference <= allowed)) {
+    trial.problem =
+        cat("differs from the reference by ", trial.difference, " of its largest value, allowed is ", allowed);
   }
   return trial;
+}
+
+/// Milliseconds of forward and backward; the first time, which makes what is made once, does not count.
+double median_time(AttentionRoute route, const at::Tensor& qkv, const std::vector<at::Tensor>& starts,
+                   const RotaryTable& rotary) {
+  using Clock = std::chrono::steady_clock;
+  constexpr size_t kTimes = 5;
+  const at::Tensor up = at::zeros({qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4)}, qkv.options());
+  std::vector<double> times;
+  for (size_t i = 0; i <= kTimes; ++i) {
+    const at::Tensor& at_once = starts[i % starts.size()];
+    const SequenceBounds bounds = sequence_bounds(at_once);
+    synchronize(qkv.device());
+    const auto begin = Clock::now();
+    (void)compute(route, qkv, at_once, rotary, bounds, up);
+    synchronize(qkv.device());
+    if (i > 0) times.push_back(1e3 * std::chrono::duration<double>(Clock::now() - begin).count());
+  }
+  std::sort(times.begin(), times.end());
+  return times[kTimes / 2];
+}
+
+void time_route(AttentionTrial& trial, const at::Tensor& qkv, const std::vector<at::Tensor>& starts,
+                const RotaryTable& rotary) {
+  try {
+    if (trial.route == AttentionRoute::kReference) {
+      std::vector<at::Tensor> first_rows;
+      for (const at::Tensor& x : starts) first_rows.push_back(first_row(x));
+      trial.milliseconds =
+          median_time(trial.route, first_row(qkv), first_rows, rotary) * static_cast<double>(qkv.size(0));
+    } else {
+      trial.milliseconds = median_time(trial.route, qkv, starts, rotary);
+    }
+  } catch (const std::exception& error) {
+    trial.problem = cat("fails: ", split(error.what(), '\n').front());
+  }
 }
 
 }  // namespace
@@ -156,8 +214,15 @@ bool cache_by_own_kernels(const at::Tensor& qkv) {
 
 bool can_be_captured(AttentionRoute route) { return route != AttentionRoute::kCudnn; }
 
-std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv, const at::Tensor& sequence_start,
+AttentionTrial check_attention_route(AttentionRoute route, const at::Tensor& qkv, const at::Tensor& sequence_start,
+                                     const RotaryTable& rotary) {
+  const CheckedRows rows = rows_to_check(qkv, sequence_start);
+  return check_route(route, rows, rotary, reference_of(rows, rotary));
+}
+
+std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv, const std::vector<at::Tensor>& sequence_starts,
                                                  const RotaryTable& rotary, bool with_own) {
+  GATO_CHECK(!sequence_starts.empty(), "attention is tried on the sequences of one micro-batch or more");
   std::vector<AttentionRoute> candidates;
   if (with_own) candidates.push_back(AttentionRoute::kOwn);
   if (qkv.is_cuda() && is_half(qkv)) {
@@ -165,10 +230,8 @@ std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv, const at
     candidates.push_back(AttentionRoute::kCudnn);
   }
   candidates.push_back(AttentionRoute::kReference);
-  const at::Tensor up = at::randn({qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4)}, qkv.options().dtype(at::kFloat))
-                            .to(qkv.scalar_type());
-  const Computed expected =
-      compute(AttentionRoute::kReference, first_row(qkv), first_row(sequence_start), rotary, {}, first_row(up));
+  const CheckedRows rows = rows_to_check(qkv, sequence_starts[0]);
+  const Computed expected = reference_of(rows, rotary);
   std::vector<AttentionTrial> trials;
   if (!with_own) {
     AttentionTrial& own = trials.emplace_back();
@@ -176,7 +239,8 @@ std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv, const at
     own.problem = "not proven on this kind of GPU, so not tried";
   }
   for (const AttentionRoute route : candidates) {
-    trials.push_back(try_route(route, qkv, sequence_start, rotary, up, expected));
+    AttentionTrial& trial = trials.emplace_back(check_route(route, rows, rotary, expected));
+    if (trial.problem.empty()) time_route(trial, qkv, sequence_starts, rotary);
   }
   return trials;
 }
@@ -196,13 +260,19 @@ AttentionRoute choose_attention_route(const std::vector<AttentionTrial>& trials,
   return best->route;
 }
 
-bool kernels_are_proven(at::Device device) { return device.is_cpu() || std::filesystem::exists(proof_path(device)); }
+bool kernels_are_proven(at::Device device) {
+  if (device.is_cpu()) return true;
+  std::atomic<Proof>& known = known_proof(device);
+  if (known == Proof::kUnknown) known = std::filesystem::exists(proof_path(device)) ? Proof::kThere : Proof::kMissing;
+  return known == Proof::kThere;
+}
 
 void mark_kernels_as_proven(at::Device device) {
   if (device.is_cpu()) return;
   const std::filesystem::path path = proof_path(device);
   make_folders(path.parent_path());
   write_file_atomic(path, gpu_properties(device).name + "\n");
+  known_proof(device) = Proof::kThere;
 }
 
 }  // namespace gato::kernels

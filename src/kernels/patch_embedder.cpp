@@ -1,9 +1,11 @@
 #include "gato/kernels/patch_embedder.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/convolution.h>
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 
 #include <tuple>
 #include <vector>
@@ -163,6 +165,22 @@ at::Tensor pixels(const at::Tensor& patches) {
   return x;
 }
 
+/// Number of patches that a device computes: cuDNN plans a convolution for every number that it meets.
+int64_t padded_patches(int64_t patches) {
+  constexpr int64_t kStep = 64;
+  return (patches + kStep - 1) / kStep * kStep;
+}
+
+/// `x` [M, ...] with zeros behind on a device, where the numbers of patches shall come again; `x` itself on the CPU.
+/// Gradients that come into the added patches are zero, and so is what they add to parameters.
+at::Tensor padded(const at::Tensor& x) {
+  const int64_t extra = device_ops(x) == nullptr ? 0 : padded_patches(x.size(0)) - x.size(0);
+  if (extra == 0) return x;
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes[0] = extra;
+  return at::cat({x, at::zeros(sizes, x.options())});
+}
+
 constexpr const char* kNames[] = {"stem",   "stem_bias", "gain_1",   "offset_1",      "convolution_1",
                                   "bias_1", "gain_2",    "offset_2", "convolution_2", "bias_2"};
 
@@ -172,7 +190,7 @@ struct PatchFeaturesFunction : torch::autograd::Function<PatchFeaturesFunction> 
                             const std::optional<at::Tensor>& /*anchor*/, const std::vector<Parameter>& parameters,
                             int64_t groups, int64_t stride) {
     if (device_ops(patches) != nullptr) device::make_convolutions_repeatable();
-    const at::Tensor x = pixels(patches);
+    const at::Tensor x = pixels(padded(patches));
     const at::Tensor stem = convolve(x, parameters[0], parameters[1], stride);
     const Normalised first = normalise(stem, parameters[2], parameters[3], groups);
     const at::Tensor middle = convolve(first.y, parameters[4], parameters[5], 1);
@@ -182,7 +200,7 @@ struct PatchFeaturesFunction : torch::autograd::Function<PatchFeaturesFunction> 
     for (size_t i = 0; i < std::size(kNames); ++i) save_parameter(context, kNames[i], parameters[i]);
     context->saved_data["groups"] = groups;
     context->saved_data["stride"] = stride;
-    return pool(stem, last);
+    return pool(stem, last).slice(0, 0, patches.size(0));
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -192,7 +210,7 @@ struct PatchFeaturesFunction : torch::autograd::Function<PatchFeaturesFunction> 
     const int64_t groups = context->saved_data["groups"].toInt();
     const int64_t stride = context->saved_data["stride"].toInt();
     const at::Tensor& stem = saved[1];
-    const at::Tensor d_sum = pool_backward(gradients[0].contiguous(), stem.size(1), stem.size(2));
+    const at::Tensor d_sum = pool_backward(padded(gradients[0].contiguous()), stem.size(1), stem.size(2));
     at::Tensor d = convolve_backward(d_sum, saved[5], parameters[8], parameters[9], 1, true);
     d = normalise_backward(d, saved[4], saved[6], parameters[6], parameters[7], groups);
     d = convolve_backward(d, saved[2], parameters[4], parameters[5], 1, true);

@@ -233,8 +233,8 @@ at::Tensor relative_attention(const at::Tensor& qkv, const at::Tensor& sequence_
   check_tensor(qkv, "qkv", at::kFloat, {-1, -1, 3, -1, -1});
   check_tensor(sequence_start, "sequence_start", at::kInt, {qkv.size(0), qkv.size(1)});
   check_biases(biases, distance_keys, qkv.size(3), qkv.size(4));
-  check_same_device(qkv, {{"sequence_start", &sequence_start},
-                          {"distance_keys", &distance_keys},
+  if (!sequence_start.is_cpu()) check_same_device(qkv, {{"sequence_start", &sequence_start}});
+  check_same_device(qkv, {{"distance_keys", &distance_keys},
                           {"content bias", &biases.content.value},
                           {"position bias", &biases.position.value}});
   return RelativeAttentionFunction::apply(qkv, distance_keys, graph_anchor({&biases.content, &biases.position}),

@@ -229,8 +229,11 @@ at::Tensor Model::embed(const ModelInput& input) const {
 BlockInput Model::block_input(const ModelInput& input, const ForwardOptions& options) const {
   GATO_CHECK(input.ids.defined() && input.ids.dim() == 2, "ids must be [rows, tokens]");
   flat_indices(input.sequence_starts, "sequence_starts", input.ids);
-  return {input.sequence_starts, input.bounds, branch_factors(options, config_, input.ids.size(0), input.ids.device()),
-          dropout_keys(options, config_, input.ids.device()), rotary(input.ids.size(1))};
+  // Relative attention reads the starts on the CPU in every block: one copy for all.
+  const at::Tensor starts = relative() ? input.sequence_starts.cpu() : input.sequence_starts;
+  const at::Device device = input.ids.device();
+  return {starts, input.bounds, branch_factors(options, config_, input.ids.size(0), device),
+          dropout_keys(options, config_, device), rotary(input.ids.size(1))};
 }
 
 at::Tensor Model::transform(const at::Tensor& x, const BlockInput& input, const ForwardOptions& options) const {

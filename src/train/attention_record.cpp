@@ -22,6 +22,30 @@ std::optional<kernels::AttentionRoute> route_named(const std::string& name) {
   return std::nullopt;
 }
 
+/// What the model's attention would take of some micro-batches.
+struct TriedAttention {
+  at::Tensor qkv;                  // random, of one micro-batch
+  std::vector<at::Tensor> starts;  // of each
+  kernels::RotaryTable rotary;
+};
+
+TriedAttention attention_to_try(const TrainingConfig& config, const data::Batch& rows, int64_t micro_rows,
+                                at::Device device) {
+  GATO_CHECK(micro_rows >= 1 && micro_rows <= rows.rows, micro_rows, " rows at once of ", rows.rows);
+  const model::ModelConfig& shape = config.model;
+  const auto type = shape.precision == model::Precision::kBf16 ? at::kBFloat16 : at::kFloat;
+  TriedAttention tried;
+  tried.qkv = at::randn({micro_rows, rows.row_tokens, 3, shape.heads, shape.head_dim}).to(device, type);
+  for (int64_t first = 0; first + micro_rows <= rows.rows; first += micro_rows) {
+    tried.starts.push_back(batch_tensors(rows, first, micro_rows).input.sequence_starts.clone().to(device));
+  }
+  if (shape.position == model::PositionEncoding::kRotary) {
+    tried.rotary = kernels::make_rotary_table(rows.row_tokens, shape.head_dim, shape.rotary_base);
+    tried.rotary = {tried.rotary.cosine.to(device), tried.rotary.sine.to(device)};
+  }
+  return tried;
+}
+
 }  // namespace
 
 std::string to_json(const AttentionRecord& record) {
@@ -116,18 +140,26 @@ std::string attention_table(const AttentionRecord& record) {
   return text;
 }
 
-std::vector<kernels::AttentionTrial> try_attention(const TrainingConfig& config, const data::Batch& rows,
-                                                   at::Device device) {
-  const model::ModelConfig& shape = config.model;
-  const at::Tensor starts = batch_tensors(rows, 0, rows.rows).input.sequence_starts.to(device);
-  const auto type = shape.precision == model::Precision::kBf16 ? at::kBFloat16 : at::kFloat;
-  const at::Tensor qkv = at::randn({rows.rows, rows.row_tokens, 3, shape.heads, shape.head_dim}).to(device, type);
-  kernels::RotaryTable rotary;
-  if (shape.position == model::PositionEncoding::kRotary) {
-    rotary = kernels::make_rotary_table(rows.row_tokens, shape.head_dim, shape.rotary_base);
-    rotary = {rotary.cosine.to(device), rotary.sine.to(device)};
+void check_named_route(const TrainingConfig& config, const data::Batch& rows, at::Device device) {
+  using kernels::AttentionRoute;
+  const AttentionRoute route = config.kernels.attention;
+  if (!kernels::has_device_operations(device) || route == AttentionRoute::kAuto ||
+      route == AttentionRoute::kReference || config.model.position == model::PositionEncoding::kRelative) {
+    return;
   }
-  return kernels::try_attention_routes(qkv, starts, rotary, kernels::kernels_are_proven(device));
+  const TriedAttention tried = attention_to_try(config, rows, 1, device);
+  const kernels::AttentionTrial trial =
+      kernels::check_attention_route(route, tried.qkv, tried.starts.front(), tried.rotary);
+  if (trial.problem.empty()) return;
+  throw ConfigError(cat("kernels.attention: ", kernels::route_name(route), " cannot be used on ", device.str(),
+                        " for rows of ", rows.row_tokens, " tokens and ", config.model.heads, " heads of ",
+                        config.model.head_dim, ": it ", trial.problem, "; auto takes what is right"));
+}
+
+std::vector<kernels::AttentionTrial> try_attention(const TrainingConfig& config, const data::Batch& rows,
+                                                   int64_t micro_rows, at::Device device) {
+  const TriedAttention tried = attention_to_try(config, rows, micro_rows, device);
+  return kernels::try_attention_routes(tried.qkv, tried.starts, tried.rotary, kernels::kernels_are_proven(device));
 }
 
 }  // namespace gato::train

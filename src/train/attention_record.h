@@ -36,8 +36,14 @@ void check_attention_setting(const TrainingConfig& config, at::Device device);
 /// the run, "" for none) says of `device`, else the device's default. Throws as check_attention_setting.
 void set_attention(const TrainingConfig& config, at::Device device, const Path& record = "");
 
-/// Tries every route on a row's sequences, with the configured model's heads and type.
+/// Throws ConfigError naming the difference where kernels.attention names a GPU's route that computes something else
+/// than the plain reference with the configured model's heads and type, on the first of `rows` and on one sequence as
+/// long as a row (libraries go wrong at certain lengths only). Nothing to do for auto, which checks all it takes.
+void check_named_route(const TrainingConfig& config, const data::Batch& rows, at::Device device);
+
+/// Tries every route with the configured model's heads and type on the sequences of `rows`, `micro_rows` at a time: of
+/// several micro-batches (kernels::try_attention_routes).
 [[nodiscard]] std::vector<kernels::AttentionTrial> try_attention(const TrainingConfig& config, const data::Batch& rows,
-                                                                 at::Device device);
+                                                                 int64_t micro_rows, at::Device device);
 
 }  // namespace gato::train

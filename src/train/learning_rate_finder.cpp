@@ -70,6 +70,7 @@ LearningRateFindings find_learning_rate(const TrainingConfig& original, const Le
   Stepper stepper(config, model, optimizer);
   const InputPreparer inputs(device, config);
   const data::RowBuilder builder(data.plan, true);
+  check_named_route(config, builder.build(0, 1), device);
   LabelMeter meter(*data.plan);
   TrainingState state;
   std::vector<LearningRateTrial> trials;

@@ -95,6 +95,7 @@ OverfitOutcome overfit_one_batch(const TrainingConfig& original, const OverfitOp
   const InputPreparer inputs(device, config);
   const StepInput input = inputs.prepare(data::RowBuilder(data.plan, true).build(0, config.train.batch_rows));
   const data::Batch& batch = input.batch;
+  check_named_route(config, batch, device);
   if (batch.loss_weight_sum <= 0) throw DataError("the first batch of the run has no label to learn from");
 
   model::Model model(config.model, model_shape(*data.vocabulary), static_cast<uint64_t>(config.train.seed),

@@ -95,6 +95,7 @@ class Replayer {
     if (start) state_ = load_checkpoint(start->path, *model_, optimizer_);
     replay.from_step = state_.step;
     const data::RowBuilder builder(data_.plan, true, known_damage());
+    check_named_route(config_, builder.build(state_.next_row, 1), model_->store().device());
     Stepper stepper(config_, *model_, optimizer_);
     const InputPreparer inputs(model_->store().device(), config_);
     std::string lines;

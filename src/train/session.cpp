@@ -93,7 +93,7 @@ void Session::make_saver() {
       retention.scores = run::scores_by_step(folder, train.best_by, train.best_is == BestIs::kMax);
     }
     retention.in_use = [&] { return run::steps_in_queue(folder); };
-    checkpoint::prune(folder.checkpoints_path(), retention, checkpoint::VerifyDepth::kSizes);
+    checkpoint::prune(folder.checkpoints_path(), retention);
   };
   saver_ = std::make_unique<BackgroundSaver>(
       model_->store(), optimizer_,
@@ -147,12 +147,14 @@ void Session::check_same_run(const checkpoint::Checkpoint& checkpoint, const Tra
                         "\ngive run.dir another folder, or the old settings to go on"));
 }
 
-/// On a GPU `auto` tries what there is on the first micro-batch of this run. What came of it is in attention.json, and
-/// stays for the rest of the run on this kind of GPU.
+/// On a GPU `auto` tries what there is on the first micro-batches of this run. What came of it is in attention.json,
+/// and stays for the rest of the run on this kind of GPU. A route that was named must compute the right thing.
 void Session::choose_attention() {
   set_attention(config_, device_);
+  const data::RowBuilder builder(data_.plan, true, quarantine_);
   if (device_.is_cpu() || config_.kernels.attention != kernels::AttentionRoute::kAuto ||
       config_.model.position == model::PositionEncoding::kRelative) {
+    if (!device_.is_cpu()) check_named_route(config_, builder.build(state_.next_row, 1), device_);
     return;
   }
   AttentionRecord record;
@@ -165,12 +167,12 @@ void Session::choose_attention() {
     log::info("train", "attention goes by ", kernels::route_name(*before), " as ", path.string(), " says");
     return;
   }
+  constexpr int64_t kMicroBatches = 6;    // with other sequences each
   constexpr int64_t kRowsUnlessSaid = 8;  // where the micro-batch is measured later
   const MicroBatchRows& micro = config_.train.micro_batch_rows;
   const int64_t rows =
       micro.is_auto() ? std::min(kRowsUnlessSaid, config_.train.batch_rows) : micro.of(config_.train.batch_rows);
-  record.trials =
-      try_attention(config_, data::RowBuilder(data_.plan, true, quarantine_).build(state_.next_row, rows), device_);
+  record.trials = try_attention(config_, builder.build(state_.next_row, kMicroBatches * rows), rows, device_);
   for (kernels::AttentionTrial& trial : record.trials) {
     if (config_.train.cuda_graph && trial.problem.empty() && !kernels::can_be_captured(trial.route)) {
       trial.problem = "cannot be part of a CUDA graph (train.cuda_graph)";
@@ -251,13 +253,14 @@ TrainingOutcome Session::run() {
     }
   } catch (const Interrupted&) {
     loader_.reset();
-    save_now();
+    save_now(SaveCare::kHurried);
     throw Interrupted(cat("stopped by a signal at step ", state_.step, " of ", config_.train.steps,
                           "; everything is saved, the same command goes on"));
   }
   loader_.reset();
   if (state_.step == config_.train.steps && last_validated_step_ != state_.step && !validated_before()) validate();
-  save_now(config_.train.verify_last_save && state_.step == config_.train.steps);
+  const bool last = state_.step == config_.train.steps;
+  save_now(config_.train.verify_last_save && last ? SaveCare::kVerified : SaveCare::kUsual);
   TrainingOutcome outcome;
   outcome.step = state_.step;
   outcome.finished = state_.step >= config_.train.steps;
@@ -483,22 +486,23 @@ void Session::validate() {
 }
 
 /// Copies what there is, and lets it be written while training goes on.
-void Session::begin_save(bool verify) {
+void Session::begin_save(SaveCare care) {
   if (last_tried_step_ == state_.step) return;
   const auto begin = Clock::now();
   state_.seconds = seconds_before_ + std::chrono::duration<double>(begin - start_).count();
   step_log_->flush();
   last_tried_step_ = state_.step;
-  saver_->start({state_, config_yaml_, attempt_, static_files_, verify});
+  saver_->start(
+      {state_, config_yaml_, attempt_, static_files_, care == SaveCare::kVerified, care == SaveCare::kHurried});
   window_start_ += Clock::now() - begin;
 }
 
 /// On return the present state is on disk. Throws CheckpointError when it could not be saved.
-void Session::save_now(bool verify) {
+void Session::save_now(SaveCare care) {
   while (const auto outcome = saver_->wait()) report(*outcome);
   if (last_saved_step_ == state_.step) return;
   last_tried_step_ = -1;
-  begin_save(verify);
+  begin_save(care);
   const auto outcome = saver_->wait();
   if (outcome) report(*outcome);
   if (last_saved_step_ == state_.step) return;

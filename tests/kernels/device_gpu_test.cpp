@@ -96,7 +96,7 @@ TEST_F(DeviceGpuTest, EveryRouteOfAttentionAgreesWithTheReference) {
       const at::Tensor starts = random_sequence_starts(2, tokens, 300, 2).to(device());
       RotaryTable rotary = make_rotary_table(tokens, head_dim, 10000);
       rotary = {rotary.cosine.to(device()), rotary.sine.to(device())};
-      for (const AttentionTrial& trial : try_attention_routes(qkv, starts, rotary)) {
+      for (const AttentionTrial& trial : try_attention_routes(qkv, {starts}, rotary)) {
         if (trial.route == AttentionRoute::kCudnn && trial.problem.compare(0, 5, "fails") == 0)
           continue;  // may be absent; auto passes over it
         EXPECT_EQ(trial.problem, "") << route_name(trial.route) << ", " << tokens << " tokens, heads of " << head_dim;

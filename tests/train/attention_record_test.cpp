@@ -98,7 +98,7 @@ TEST(AttentionRecordTest, RoutesAreTriedOnTheConfiguredShape) {
   for (int32_t i = 0; i < 48; ++i) row.sequence_starts.push_back(i < 20 ? 0 : 20);
   for (const auto precision : {model::Precision::kFp32, model::Precision::kBf16}) {
     config.model.precision = precision;
-    for (const AttentionTrial& trial : try_attention(config, row, at::kCPU)) {
+    for (const AttentionTrial& trial : try_attention(config, row, 1, at::kCPU)) {
       EXPECT_EQ(trial.problem, "") << kernels::route_name(trial.route);
       EXPECT_GT(trial.milliseconds, 0);
     }

@@ -213,7 +213,7 @@ std::vector<AttentionFigure> measure_attention(const AttentionCase& sizes, at::D
   kernels::RotaryTable rotary = kernels::make_rotary_table(sizes.tokens, sizes.head_dim, 10000);
   rotary = {rotary.cosine.to(device), rotary.sine.to(device)};
   std::vector<AttentionFigure> figures;
-  for (const kernels::AttentionTrial& trial : kernels::try_attention_routes(qkv, starts, rotary)) {
+  for (const kernels::AttentionTrial& trial : kernels::try_attention_routes(qkv, {starts}, rotary)) {
     AttentionFigure figure{trial.route, trial.problem, 0, 0, trial.difference};
     if (figure.problem.empty()) {
       try {

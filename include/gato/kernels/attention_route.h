@@ -48,15 +48,24 @@ void set_attention_route(AttentionRoute route);
 struct AttentionTrial {
   AttentionRoute route = AttentionRoute::kAuto;
   std::string problem;      ///< Why it cannot be used; "" when it can.
-  double milliseconds = 0;  ///< Forward and backward together, the best of several.
+  double milliseconds = 0;  ///< Forward and backward together, the median of several.
   double difference = 0;  ///< Largest difference of result and gradient from the reference, as a share of its largest.
 };
 
-/// Computes forward and backward by every route on `qkv` [B, T, 3, H, D], compares row 0 with the reference, and times
-/// all rows (the reference, whose memory is quadratic, on row 0, times B). A route that fails or differs by more than
-/// its type's rounding allows has a problem. Without `with_own` our kernels are not run at all: what they do wrong on a
-/// GPU nobody has tried them on could harm more than their own results.
-[[nodiscard]] std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv, const at::Tensor& sequence_start,
+/// Whether `route` computes what the plain reference does: forward and backward of the first row of `qkv` [B, T, 3, H,
+/// D], with that row's sequences and as one sequence, since libraries go wrong at certain lengths only. The result has
+/// a difference, and a problem where the route fails or differs by more than its type's rounding allows; nothing is
+/// timed.
+[[nodiscard]] AttentionTrial check_attention_route(AttentionRoute route, const at::Tensor& qkv,
+                                                   const at::Tensor& sequence_start, const RotaryTable& rotary);
+
+/// Checks every route and times those without a problem on all rows (the reference, whose memory is quadratic, on row
+/// 0, times B), with the sequences of each of `sequence_starts` (int32 [B, T], one or more) in turn; the median counts.
+/// Give micro-batches of the run: cuDNN plans anew for every number and length of sequences that it has not met, and
+/// whether that is worth it depends on how often they come again. Without `with_own` our kernels are not run at all:
+/// what they do wrong on a GPU nobody has tried them on could harm more than their own results.
+[[nodiscard]] std::vector<AttentionTrial> try_attention_routes(const at::Tensor& qkv,
+                                                               const std::vector<at::Tensor>& sequence_starts,
                                                                const RotaryTable& rotary, bool with_own = true);
 
 /// The fastest trial without a problem; own kernels on a GPU only where they are proven. Throws DeviceError when every
@@ -65,7 +74,7 @@ struct AttentionTrial {
 
 /// Whether `tools/test --gpu` has passed with these kernels on a GPU of the name of `device`: a file in the user's
 /// cache
-/// ($XDG_CACHE_HOME/gato or ~/.cache/gato) says so. The CPU's loops always are.
+/// ($XDG_CACHE_HOME/gato or ~/.cache/gato) says so, which is looked for once per process. The CPU's loops always are.
 [[nodiscard]] bool kernels_are_proven(at::Device device);
 /// Writes that file. IoError when it cannot.
 void mark_kernels_as_proven(at::Device device);

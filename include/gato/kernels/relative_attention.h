@@ -20,7 +20,8 @@ struct RelativeBiases {
 /// query i and key j give D^-1/2 ((q_i + u) k_j + (q_i + v) r_(i - j)). `distance_keys` [R, H, D] holds the r,
 /// projected rows of make_distance_table(R), R at least the length of the longest sequence (T is always enough); its
 /// gradient goes through the graph. Made of plain tensor operations over blocks of queries; scratch memory stays below
-/// about 64 MiB. Throws ContractError as document_attention does.
+/// about 64 MiB. `sequence_start` is read by the CPU: where the rest is on a GPU, a copy on the CPU saves waiting for
+/// it in every call. Throws ContractError as document_attention does.
 [[nodiscard]] at::Tensor relative_attention(const at::Tensor& qkv, const at::Tensor& sequence_start,
                                             const at::Tensor& distance_keys, const RelativeBiases& biases);
 

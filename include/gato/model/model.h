@@ -45,7 +45,7 @@ struct ForwardOptions {
 
 /// What the blocks take besides embedded vectors, on the model's device.
 struct BlockInput {
-  at::Tensor sequence_starts;      ///< int32 [B, T], as in ModelInput.
+  at::Tensor sequence_starts;      ///< int32 [B, T], as in ModelInput; of relative positions on the CPU.
   kernels::SequenceBounds bounds;  ///< As in ModelInput.
   at::Tensor branch_factors;       ///< fp32 [2 x layers, B] of stochastic depth; undefined: no branch is skipped.
   at::Tensor dropout_keys;      ///< int64 [2 x layers, 2] of dropout (DropoutStream::device_key); undefined: none, or

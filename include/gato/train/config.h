@@ -94,7 +94,7 @@ GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
                        "numbers with less memory."),
             GATO_FIELD(cuda_graph,
                        "Whether a GPU gets the blocks, head and loss of a micro-batch, forward and backward, as one "
-                       "CUDA graph: the same numbers but for rounding, less work for the CPU. Not with dropout, "
+                       "CUDA graph: the same numbers but for rounding, less work for the CPU. Not with "
                        "relative positions or cuDNN's attention."),
             GATO_FIELD(device, "auto (a GPU where there is one), cpu, cuda or cuda:N."),
             GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),

@@ -9,6 +9,9 @@
 #include <c10/cuda/CUDAStream.h>
 #include <nvtx3/nvToolsExt.h>
 
+#include <map>
+#include <mutex>
+
 #include "gato/core/error.h"
 #include "gato/core/text.h"
 #include "kernels/cuda/tensor_ops.h"
@@ -35,6 +38,18 @@ void enter_range(const char* name) {
 
 void leave_range() { nvtxDomainRangePop(range_domain()); }
 
+/// The stream on which graphs of `device` are recorded: one, since cuBLAS keeps a workspace for every stream it has
+/// seen.
+c10::cuda::CUDAStream recording_stream(at::Device device) {
+  static std::mutex mutex;
+  static std::map<at::DeviceIndex, c10::cuda::CUDAStream> streams;
+  const std::lock_guard lock(mutex);
+  const auto found = streams.find(device.index());
+  if (found != streams.end()) return found->second;
+  return streams.emplace(device.index(), c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index()))
+      .first->second;
+}
+
 /// Work recorded as a CUDA graph.
 class Graph final : public CapturedWork {
  public:
@@ -46,7 +61,7 @@ class Graph final : public CapturedWork {
     const c10::cuda::CUDAStream outer = c10::cuda::getCurrentCUDAStream();
     // Not the default stream, which cannot be captured. The first call there makes what libraries make only once for a
     // stream (cuBLAS's handles and workspaces) and could not make while the second is recorded.
-    const c10::cuda::CUDAStream side = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device_.index());
+    const c10::cuda::CUDAStream side = recording_stream(device_);
     follow(outer, side);
     {
       const c10::cuda::CUDAStreamGuard guard(side);

@@ -135,13 +135,14 @@ TEST(EmulatedRouteTest, OwnKernelsAgreeWithTheReferenceAndAreTakenOnceProven) {
   const EmulatedGpu gpu;
   const at::Tensor qkv = random_normal({2, 66, 3, 2, 32}, 5).to(at::kBFloat16);
   const at::Tensor starts = gato::testing::random_sequence_starts(2, 66, 30, 6);
-  auto trials = kernels::try_attention_routes(qkv, starts, kernels::make_rotary_table(66, 32, 10000));
+  auto trials = kernels::try_attention_routes(qkv, {starts}, kernels::make_rotary_table(66, 32, 10000));
   ASSERT_EQ(trials.size(), 2u);
   for (const kernels::AttentionTrial& trial : trials) {
     EXPECT_EQ(trial.problem, "") << kernels::route_name(trial.route);
     EXPECT_LT(trial.difference, 2e-2) << kernels::route_name(trial.route);
   }
-  const auto without_own = kernels::try_attention_routes(qkv, starts, kernels::make_rotary_table(66, 32, 10000), false);
+  const auto without_own =
+      kernels::try_attention_routes(qkv, {starts}, kernels::make_rotary_table(66, 32, 10000), false);
   EXPECT_NE(without_own.at(0).problem.find("not tried"), std::string::npos);
   trials[0].milliseconds = 1;
   trials[1].milliseconds = 2;
