@@ -188,7 +188,7 @@ void BackgroundSaver::commit_parts() {
     problem = error.what();
   }
   writer_.reset();  // which removes what got no name
-  if (problem.empty() && options_.committed) {
+  if (problem.empty() && options_.committed && !request_.hurried) {
     try {
       options_.committed();
     } catch (const std::exception& error) {

@@ -61,6 +61,7 @@ struct SaveRequest {
   int64_t attempt = 0;
   std::shared_ptr<const StaticFiles> static_files;  ///< Null: none.
   bool verify = false;                              ///< Read back before it counts: checkpoint::CommitOptions.
+  bool hurried = false;  ///< The process is about to be stopped: nothing follows the commit, such as deleting old ones.
 };
 
 /// One process's place in a save.

@@ -26,8 +26,9 @@ namespace gato::train {
 [[nodiscard]] data::OpenedData open_data(const TrainingConfig& config, const run::RunFolder& folder,
                                          int64_t consumed_rows);
 /// The list of episodes that cannot be read, at `list`; null when the configuration says to stop at the first one.
+/// `writes` as of data::Quarantine.
 [[nodiscard]] std::shared_ptr<data::Quarantine> open_quarantine(const TrainingConfig& config, const data::RowPlan& plan,
-                                                                const Path& list);
+                                                                const Path& list, bool writes = true);
 [[nodiscard]] model::ModelShape model_shape(const tokenizer::Vocabulary& vocabulary);
 
 /// One call of train(): opens or resumes the run, then steps until done.
@@ -43,6 +44,12 @@ class Session {
   struct Start {
     std::optional<checkpoint::CheckpointInfo> checkpoint;
     int64_t next_row = 0;
+  };
+  /// What is special about a save.
+  enum class SaveCare {
+    kUsual,
+    kVerified,  ///< It is read back before it counts.
+    kHurried,   ///< It is all that there is time for.
   };
   void make_model();
   [[nodiscard]] Start find_start();
@@ -64,8 +71,8 @@ class Session {
   void validate();
   [[nodiscard]] bool validated_before() const;
   void make_saver();
-  void begin_save(bool verify = false);
-  void save_now(bool verify = false);
+  void begin_save(SaveCare care = SaveCare::kUsual);
+  void save_now(SaveCare care = SaveCare::kUsual);
   void report(const SaveOutcome& outcome);
   [[nodiscard]] bool out_of_time() const;
   [[nodiscard]] int64_t refused_in_a_row() const;

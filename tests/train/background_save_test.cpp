@@ -120,6 +120,11 @@ TEST_P(BackgroundSaveTest, WhatFollowsACommitMayFail) {
     EXPECT_TRUE(saver.wait()->saved);
   }
   EXPECT_EQ(calls, 2);
+  SaveRequest hurried = request_of(3);
+  hurried.hurried = true;
+  saver.start(hurried);
+  EXPECT_TRUE(saver.wait()->saved);
+  EXPECT_EQ(calls, 2) << "there is no time for more";
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, BackgroundSaveTest, testing::Values(true, false), way_name);
