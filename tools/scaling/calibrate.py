@@ -1,4 +1,5 @@
 """Fits the parameters marked as calibrated to the rows that published.json names for them."""
+
 from __future__ import annotations
 
 import json
@@ -21,7 +22,7 @@ class Parameter:
 
     @property
     def value(self) -> float:
-        return self.holder[self.key]
+        return float(self.holder[self.key])
 
     @value.setter
     def value(self, value: float) -> None:
@@ -64,8 +65,8 @@ def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
 
 
 def fit(inputs: Inputs, group: str) -> tuple[dict[str, float], float]:
-    """Least squares by damped Gauss-Newton steps in the parameters' logarithms. Changes `inputs`; returns the parameters to
-    three digits and the largest error left, as a share of the speed."""
+    """Least squares by damped Gauss-Newton steps in the parameters' logarithms. Changes `inputs`; returns the
+    parameters to three digits and the largest error left, as a share of the speed."""
     fitted = parameters(inputs, group)
     errors = _errors(inputs, group)
     if not fitted or len(errors) < len(fitted):

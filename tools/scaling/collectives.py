@@ -1,7 +1,8 @@
 """How long collectives take on a network of two levels: NVLink inside a node, InfiniBand or Ethernet between nodes.
 
-The model is the one by which NCCL chooses between its own algorithms and protocols (src/graph/tuning.cc): a base latency, a
-latency per hop, and bytes over bandwidth. As NCCL does, the fastest choice counts."""
+The model is the one by which NCCL chooses between its own algorithms and protocols (src/graph/tuning.cc): a base
+latency, a latency per hop, and bytes over bandwidth. As NCCL does, the fastest choice counts."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -53,8 +54,8 @@ def _tree(protocol: Protocol, size: float, nodes: int, per_node: int, bus: float
 
 
 def seconds(fabric: Fabric, operation: str, size: float, nodes: int, per_node: int) -> float:
-    """Of one collective over `per_node` GPUs in each of `nodes` nodes. `size` in bytes is that of the whole: what every GPU
-    has before a reduce-scatter or an all-reduce, and after an all-gather."""
+    """Of one collective over `per_node` GPUs in each of `nodes` nodes. `size` in bytes is that of the whole: what every
+    GPU has before a reduce-scatter or an all-reduce, and after an all-gather."""
     if operation not in OPERATIONS:
         raise ValueError(f"there is no collective {operation!r}; known are {', '.join(OPERATIONS)}")
     if size < 0 or nodes < 1 or not 1 <= per_node <= fabric.gpus_per_node:

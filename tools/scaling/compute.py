@@ -1,4 +1,5 @@
 """How long one GPU computes: matrix products cut into tiles, attention, and kernels that move bytes."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -14,7 +15,9 @@ class Device:
     memory: float  # bytes per second, of the data sheet
     product_share: float  # of the peak that large products sustain
     memory_share: float  # of the memory's bandwidth that streaming kernels sustain
-    tiles: tuple[tuple[int, int, float], ...]  # rows, columns of a tile of a product, share of the speed of the best tile
+    tiles: tuple[
+        tuple[int, int, float], ...
+    ]  # rows, columns of a tile of a product, share of the speed of the best tile
     depth: float  # what a tile costs to begin and to end, in steps of its inner dimension
 
 
@@ -36,8 +39,12 @@ class Model:
     def products(self) -> list[tuple[int, int]]:
         """(columns, inner dimension) of a layer's products, in forward order."""
         attention = self.heads * self.head_dim
-        return [(attention + 2 * self.key_heads * self.head_dim, self.width), (self.width, attention),
-                ((2 if self.gated else 1) * self.feed, self.width), (self.width, self.feed)]
+        return [
+            (attention + 2 * self.key_heads * self.head_dim, self.width),
+            (self.width, attention),
+            ((2 if self.gated else 1) * self.feed, self.width),
+            (self.width, self.feed),
+        ]
 
     def layer_parameters(self) -> int:
         return sum(columns * inner for columns, inner in self.products())
@@ -58,7 +65,9 @@ class Software:
     name: str
     attention_forward: float  # FLOP/s, pairs counted that a causal mask leaves
     attention_backward: float
-    layer_bytes: float  # moved by a layer beside products and attention, forward and backward, per token and unit of width
+    layer_bytes: (
+        float  # moved by a layer beside products and attention, forward and backward, per token and unit of width
+    )
     layer_kernels: int  # of a layer's forward, beside products and attention; backward has twice as many
     logit_bytes: float  # moved per logit by the loss, forward and backward
     launch: float  # seconds that a kernel takes at least
@@ -91,9 +100,10 @@ class LayerCost:
 
 
 def product_seconds(device: Device, rows: int, columns: int, inner: int) -> float:
-    """Of one product [rows, inner] x [inner, columns]. Multiprocessors take tiles of the result in waves; the last wave is
-    rarely full, and a tile has a beginning and an end in which nothing is multiplied. Where tiles are few, the inner
-    dimension is split among several multiprocessors. Of all tilings the fastest counts, as the library tries to have it."""
+    """Of one product [rows, inner] x [inner, columns]. Multiprocessors take tiles of the result in waves; the last wave
+    is rarely full, and a tile has a beginning and an end in which nothing is multiplied. Where tiles are few, the inner
+    dimension is split among several multiprocessors. Of all tilings the fastest counts, as the library tries to have
+    it."""
     best = math.inf
     speed = device.peak * device.product_share / device.multiprocessors
     for tile_rows, tile_columns, share in device.tiles:
@@ -110,12 +120,15 @@ def product_seconds(device: Device, rows: int, columns: int, inner: int) -> floa
 def _linear(device: Device, software: Software, tokens: int, columns: int, inner: int) -> tuple[float, float]:
     """Forward and backward of a linear map. Backward has a product for the input and one for the weights."""
     scale = software.fp8_share or 1.0
-    times = [max(software.launch, scale * product_seconds(device, *shape))
-             for shape in ((tokens, columns, inner), (tokens, inner, columns), (columns, inner, tokens))]
+    times = [
+        max(software.launch, scale * product_seconds(device, *shape))
+        for shape in ((tokens, columns, inner), (tokens, inner, columns), (columns, inner, tokens))
+    ]
     return times[0], times[1] + times[2]
 
 
-def _stream(device: Device, software: Software, size: float, kernels: int) -> float:
+def stream_seconds(device: Device, software: Software, size: float, kernels: int) -> float:
+    """Of kernels that move `size` bytes in all."""
     return max(kernels * software.launch, size / (device.memory * device.memory_share))
 
 
@@ -126,10 +139,10 @@ def layer_cost(device: Device, software: Software, model: Model, batch: Batch) -
     pairs = 2.0 * tokens * batch.sequence * model.heads * model.head_dim
     bytes_moved = software.layer_bytes * tokens * model.width
     forward = sum(time for time, _ in linear)
-    stream = _stream(device, software, bytes_moved / 3, software.layer_kernels)
+    stream = stream_seconds(device, software, bytes_moved / 3, software.layer_kernels)
     attention = max(software.launch, pairs / software.attention_forward)
     backward = sum(time for _, time in linear) + max(3 * software.launch, 2.5 * pairs / software.attention_backward)
-    backward += _stream(device, software, bytes_moved * 2 / 3, 2 * software.layer_kernels)
+    backward += stream_seconds(device, software, bytes_moved * 2 / 3, 2 * software.layer_kernels)
     again = software.recompute * forward + (attention + stream if software.recompute == 1 else 0.0)
     return LayerCost(forward + attention + stream, backward + again)
 
@@ -137,23 +150,25 @@ def layer_cost(device: Device, software: Software, model: Model, batch: Batch) -
 def head_cost(device: Device, software: Software, model: Model, batch: Batch) -> LayerCost:
     """Of the products with the token table and of the loss, at the positions that have one. fp8 is not used here."""
     positions = math.ceil(batch.all_tokens() * batch.loss_share)
-    forward, backward = _linear(device, dataclasses.replace(software, fp8_share=0.0), positions, model.vocabulary, model.width)
-    loss = _stream(device, software, software.logit_bytes * positions * model.vocabulary, 4)
+    forward, backward = _linear(
+        device, dataclasses.replace(software, fp8_share=0.0), positions, model.vocabulary, model.width
+    )
+    loss = stream_seconds(device, software, software.logit_bytes * positions * model.vocabulary, 4)
     return LayerCost(forward + loss / 2, backward + loss / 2)
 
 
 def embedding_cost(device: Device, software: Software, model: Model, batch: Batch) -> LayerCost:
-    """A table's rows read and written in forward, read, added and written in backward (docs/kernels.md: 12 bytes each)."""
-    each = _stream(device, software, 12.0 * batch.all_tokens() * model.width, 2)
+    """Rows of a table read and written in forward, read, added, written in backward (docs/kernels.md: 12 bytes each)."""
+    each = stream_seconds(device, software, 12.0 * batch.all_tokens() * model.width, 2)
     return LayerCost(each, each)
 
 
 def optimizer_seconds(device: Device, software: Software, parameters: float) -> float:
-    return _stream(device, software, software.optimizer_bytes * parameters, 2)
+    return stream_seconds(device, software, software.optimizer_bytes * parameters, 2)
 
 
 def flops_per_token(model: Model, sequence: float, loss_share: float, causal: bool) -> float:
-    """Of forward and backward, without what is computed again: 6 per weight of a product, and attention, of which a causal
-    mask leaves half."""
+    """Of forward and backward, without what is computed again: 6 per weight of a product, and attention, of which a
+    causal mask leaves half."""
     weights = model.layers * model.layer_parameters() + loss_share * model.head_parameters()
     return 6.0 * weights + (6.0 if causal else 12.0) * model.layers * model.heads * model.head_dim * sequence

@@ -1,4 +1,5 @@
 """Tasks on resources, played event by event."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -23,8 +24,8 @@ class Timeline:
 
 
 class Schedule:
-    """What one GPU does. A resource runs its tasks one at a time and in the order in which they were added, as streams do:
-    a task that waits for others holds back those behind it."""
+    """What one GPU does. A resource runs its tasks one at a time and in the order in which they were added, as streams
+    do: a task that waits for others holds back those behind it."""
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
@@ -40,9 +41,9 @@ class Schedule:
         return len(self.tasks) - 1
 
     def run(self, compute_scale: float = 1.0, slowdown: float = 0.0) -> Timeline:
-        """Plays all tasks. Compute tasks take `compute_scale` times as long; while any other resource is at work, compute
-        goes at 1 - `slowdown` of its speed, since collectives occupy multiprocessors and memory too. Tasks only wait for
-        tasks added before them and queues keep that order, so there is always one that can go on."""
+        """Plays all tasks. Compute tasks take `compute_scale` times as long; while any other resource is at work,
+        compute goes at 1 - `slowdown` of its speed, since collectives occupy multiprocessors and memory too. Tasks only
+        wait for tasks added before them and queues keep that order, so there is always one that can go on."""
         if not 0 <= slowdown < 1 or compute_scale <= 0:
             raise ValueError(f"slowdown {slowdown} must be in [0, 1) and compute_scale {compute_scale} positive")
         queues: dict[str, list[int]] = {}

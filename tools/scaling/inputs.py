@@ -1,5 +1,7 @@
-"""Reads what the simulator starts from. Every number in the files says where it comes from: `source` (published), `assumed`
-(with the reason), or `calibrated` (fitted by tools/simulate_scaling calibrate on the rows that published.json names)."""
+"""Reads what the simulator starts from. Every number in the files says where it comes from: `source` (published),
+`assumed` (with the reason), or `calibrated` (fitted by tools/simulate_scaling calibrate on the rows that published.json
+names)."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -46,8 +48,8 @@ class Quantity:
             if key not in found:
                 raise InputError(f"{self.where}: nothing for {key}; there is {', '.join(found)}")
             found = found[key]
-        scale = SCALES.get(self.entry["unit"], 1.0)
-        return found * scale if isinstance(found, (int, float)) and not isinstance(found, bool) else found
+        scale = SCALES.get(self.entry["unit"])
+        return found if scale is None or isinstance(found, list) else found * scale
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no JSONDecodeError
         raise InputError(f"{path}: not JSON: {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"{path}: holds a {type(found).__name__} where an object is expected")
@@ -71,7 +73,9 @@ def field(holder: Any, name: str, kind: type | tuple[type, ...], where: str) -> 
     found = holder[name]
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(found, kinds) or (isinstance(found, bool) and bool not in kinds):
-        raise InputError(f"{where}: {name} is {json.dumps(found)[:60]}, expected {' or '.join(k.__name__ for k in kinds)}")
+        raise InputError(
+            f"{where}: {name} is {json.dumps(found)[:60]}, expected {' or '.join(k.__name__ for k in kinds)}"
+        )
     return found
 
 
@@ -89,8 +93,10 @@ def quantity(holder: Any, name: str, where: str) -> Quantity:
     field(entry, "unit", str, where)
     given = [origin for origin in ORIGINS if origin in entry]
     if len(given) != 1 or not isinstance(entry[given[0]], str) or not entry[given[0]]:
-        raise InputError(f"{where}: a number says where it comes from by exactly one of {', '.join(ORIGINS)}; this has "
-                         f"{' and '.join(given) or 'none'}")
+        raise InputError(
+            f"{where}: a number says where it comes from by exactly one of {', '.join(ORIGINS)}; this has "
+            f"{' and '.join(given) or 'none'}"
+        )
     value = entry["value"]
     for number in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
         for part in number if isinstance(number, list) else [number]:
@@ -100,12 +106,12 @@ def quantity(holder: Any, name: str, where: str) -> Quantity:
 
 def resolve(table: dict[str, Any], name: str, where: str, names: tuple[str, ...]) -> dict[str, Quantity]:
     """The quantities of an entry; a whole entry or one quantity may be `like` another entry's."""
-    seen: list[str] = []
+    seen: list[tuple[str, str]] = []
 
     def find(entry_name: str, wanted: str) -> Quantity:
         if (entry_name, wanted) in seen or len(seen) > 32:
             raise InputError(f"{where}: {name}: {wanted} is like itself")
-        seen.append((entry_name, wanted))  # type: ignore[arg-type]
+        seen.append((entry_name, wanted))
         place = f"{where}: {entry_name}"
         entry = field(table, entry_name, dict, where)
         if wanted not in entry:
@@ -127,12 +133,36 @@ def resolve(table: dict[str, Any], name: str, where: str, names: tuple[str, ...]
 
 
 DEVICE = ("peak", "peak_fp8", "multiprocessors", "memory", "memory_share", "product_share")
-SOFTWARE = ("attention", "backward_share", "layer_bytes", "layer_kernels", "logit_bytes", "launch", "recompute",
-            "optimizer_bytes", "step", "noise", "host_noise", "overlap_slowdown", "fp8_share")
+SOFTWARE = (
+    "attention",
+    "backward_share",
+    "layer_bytes",
+    "layer_kernels",
+    "logit_bytes",
+    "launch",
+    "recompute",
+    "optimizer_bytes",
+    "step",
+    "noise",
+    "host_noise",
+    "overlap_slowdown",
+    "fp8_share",
+)
 FABRIC = ("gpus_per_node", "nvlink", "link", "link_share", "multicast", "multicast_base")
 PROTOCOL = ("base", "nvlink_hop", "network_hop", "share", "most_one_node", "most_more_nodes")
-MODEL = {"layers": int, "width": int, "heads": int, "head_dim": int, "key_heads": int, "feed": int, "gated": bool,
-         "vocabulary": int, "tied": bool, "positions": int}
+MOST = {"layers": 10_000, "gpus": 1 << 20, "micro_batches": 10_000}  # beyond them a step takes minutes to play
+MODEL = {
+    "layers": int,
+    "width": int,
+    "heads": int,
+    "head_dim": int,
+    "key_heads": int,
+    "feed": int,
+    "gated": bool,
+    "vocabulary": int,
+    "tied": bool,
+    "positions": int,
+}
 
 
 class Inputs:
@@ -140,28 +170,43 @@ class Inputs:
 
     def __init__(self, folder: pathlib.Path, root: pathlib.Path):
         self.folder, self.root = folder, root
-        self.files = {name: read_json(folder / f"{name}.json") for name in ("devices", "fabrics", "software", "published", "ours")}
+        self.files = {
+            name: read_json(folder / f"{name}.json") for name in ("devices", "fabrics", "software", "published", "ours")
+        }
 
     def where(self, name: str) -> str:
         return str(self.folder / f"{name}.json")
 
     def table(self, file: str, name: str) -> dict[str, Any]:
-        return field(self.files[file], name, dict, self.where(file))
+        found: dict[str, Any] = field(self.files[file], name, dict, self.where(file))
+        return found
 
     def device(self, name: str) -> Device:
         place = self.where("devices")
         found = resolve(self.table("devices", "devices"), name, place, DEVICE)
         tiles = quantity(self.files["devices"], "tiles", place).value()
-        if not isinstance(tiles, list) or not tiles or any(not isinstance(t, list) or len(t) != 3 or min(t) <= 0 for t in tiles):
+        if (
+            not isinstance(tiles, list)
+            or not tiles
+            or any(not isinstance(t, list) or len(t) != 3 or min(t) <= 0 for t in tiles)
+        ):
             raise InputError(f"{place}: tiles: expected lists of rows, columns and share, all positive")
         value = {key: self.positive(found[key]) for key in DEVICE if key != "peak_fp8"}
-        return Device(name, value["peak"], found["peak_fp8"].value(), int(value["multiprocessors"]), value["memory"],
-                      value["product_share"], value["memory_share"], tuple((int(r), int(c), s) for r, c, s in tiles),
-                      quantity(self.files["devices"], "depth", place).value())
+        return Device(
+            name,
+            value["peak"],
+            found["peak_fp8"].value(),
+            int(value["multiprocessors"]),
+            value["memory"],
+            value["product_share"],
+            value["memory_share"],
+            tuple((int(r), int(c), s) for r, c, s in tiles),
+            quantity(self.files["devices"], "depth", place).value(),
+        )
 
     @staticmethod
     def positive(found: Quantity, key: str | None = None) -> float:
-        value = found.value(key)
+        value = float(found.value(key))
         if not value > 0:
             raise InputError(f"{found.where}: {value} must be positive")
         return value
@@ -179,8 +224,15 @@ class Inputs:
     def fabric(self, name: str) -> Fabric:
         found = resolve(self.table("fabrics", "fabrics"), name, self.where("fabrics"), FABRIC)
         link = self.positive(found["link"]) * self.positive(found["link_share"])
-        return Fabric(int(self.positive(found["gpus_per_node"])), self.positive(found["nvlink"]), link, self.protocols("rings"),
-                      self.protocols("trees"), found["multicast"].value(), found["multicast_base"].value())
+        return Fabric(
+            int(self.positive(found["gpus_per_node"])),
+            self.positive(found["nvlink"]),
+            link,
+            self.protocols("rings"),
+            self.protocols("trees"),
+            found["multicast"].value(),
+            found["multicast_base"].value(),
+        )
 
     def software(self, name: str, head_dim: int, recompute: float | None = None) -> Software:
         found = resolve(self.table("software", "software"), name, self.where("software"), SOFTWARE)
@@ -190,10 +242,25 @@ class Inputs:
         value = {key: found[key].value() for key in SOFTWARE[2:]}
         again = value["recompute"] if recompute is None else recompute
         if again > 1 or value["overlap_slowdown"] >= 1 or value["noise"] >= 1:
-            raise InputError(f"{self.where('software')}: {name}: recompute is at most 1, overlap_slowdown and noise below 1")
-        return Software(name, forward, backward, value["layer_bytes"], int(value["layer_kernels"]), value["logit_bytes"],
-                        value["launch"], again, value["optimizer_bytes"], value["step"], value["noise"], value["host_noise"],
-                        value["overlap_slowdown"], value["fp8_share"])
+            raise InputError(
+                f"{self.where('software')}: {name}: recompute is at most 1, overlap_slowdown and noise below 1"
+            )
+        return Software(
+            name,
+            forward,
+            backward,
+            value["layer_bytes"],
+            int(value["layer_kernels"]),
+            value["logit_bytes"],
+            value["launch"],
+            again,
+            value["optimizer_bytes"],
+            value["step"],
+            value["noise"],
+            value["host_noise"],
+            value["overlap_slowdown"],
+            value["fp8_share"],
+        )
 
     def model(self, name: str) -> Model:
         place = f"{self.where('published')}: models: {name}"
@@ -201,11 +268,17 @@ class Inputs:
         values = {key: field(entry, key, kind, place) for key, kind in MODEL.items()}
         if any(value < 1 for key, value in values.items() if MODEL[key] is int and key != "positions"):
             raise InputError(f"{place}: all sizes must be positive")
+        if values["layers"] > MOST["layers"]:
+            raise InputError(f"{place}: {values['layers']} layers, at most {MOST['layers']}")
         return Model(name, **values)
 
     def published(self) -> list[Row]:
         groups = field(self.files["published"], "groups", list, self.where("published"))
-        return [row for number, group in enumerate(groups) for row in self._group(group, f"{self.where('published')}: group {number}")]
+        return [
+            row
+            for number, group in enumerate(groups)
+            for row in self._group(group, f"{self.where('published')}: group {number}")
+        ]
 
     def _group(self, group: Any, place: str) -> list[Row]:
         name = field(group, "name", str, place)
@@ -218,40 +291,93 @@ class Inputs:
         recompute = field(group, "recompute", (int, float), place) if "recompute" in group else None
         fitted = field(group, "calibration_rows", list, place) if "calibrates" in group else []
         fixed = dict(
-            device=self.device(field(group, "device", str, place)), fabric=self.fabric(field(group, "fabric", str, place)),
-            software=self.software(field(group, "software", str, place), model.head_dim, recompute), model=model,
-            strategy=field(group, "strategy", str, place), gradient_bytes=field(group, "gradient_bytes", int, place),
-            weight_bytes=field(group, "weight_bytes", int, place))
+            device=self.device(field(group, "device", str, place)),
+            fabric=self.fabric(field(group, "fabric", str, place)),
+            software=self.software(field(group, "software", str, place), model.head_dim, recompute),
+            model=model,
+            strategy=field(group, "strategy", str, place),
+            gradient_bytes=field(group, "gradient_bytes", int, place),
+            weight_bytes=field(group, "weight_bytes", int, place),
+        )
         result = []
         for line in field(group, "rows", list, place):
-            if not isinstance(line, list) or len(line) != len(ROW):
-                raise InputError(f"{place}: {json.dumps(line)[:60]} is not a row of {', '.join(ROW)}")
-            for value, title in zip(line, ROW):
-                _check_number(value, f"{place}: {title}")
-                if value <= 0 or (title in ROW[:3] and not isinstance(value, int)):
-                    raise InputError(f"{place}: {title} is {value}, expected a positive number, whole for {', '.join(ROW[:3])}")
+            check_row(line, place)
             gpus, rows, micro_batches, speed, mfu = line
             run = Run(batch=Batch(rows, tokens, float(tokens)), micro_batches=micro_batches, gpus=gpus, **fixed)
             fits = field(group, "calibrates", str, place) if gpus in fitted else ""
             result.append(Row(name, field(group, "required", bool, place), fits, run, speed, mfu))
         return result
 
-    def own(self, name: str) -> Any:
-        return quantity(self.files["ours"], name, self.where("ours")).value()
+    def own(self, name: str) -> float:
+        found = quantity(self.files["ours"], name, self.where("ours"))
+        if isinstance(found.value(), (list, dict)):
+            raise InputError(f"{found.where}: expected one number")
+        return float(found.value())
+
+    def own_count(self, name: str) -> int:
+        value = self.own(name)
+        if value != int(value) or value < 1:
+            raise InputError(f"{self.where('ours')}: {name}: {value} is not a positive whole number")
+        return int(value)
+
+    def own_counts(self, name: str) -> list[int]:
+        found = quantity(self.files["ours"], name, self.where("ours"))
+        values = found.value()
+        if (
+            not isinstance(values, list)
+            or not values
+            or any(not isinstance(v, int) or not 0 < v <= MOST["gpus"] for v in values)
+        ):
+            raise InputError(f"{found.where}: expected a list of whole numbers from 1 to {MOST['gpus']}")
+        return values
 
     def own_model(self, name: str) -> tuple[Model, dict[str, int]]:
         """One of our configurations and its rows, tokens and micro-batch."""
         path = self.root / field(self.table("ours", "models"), name, str, self.where("ours"))
         config = read_config(path)
-        sizes = {key: config_number(config, f"model.{key}", path) for key in ("layers", "width", "heads", "head_dim", "hidden")}
+        sizes = {
+            key: config_number(config, f"model.{key}", path)
+            for key in ("layers", "width", "heads", "head_dim", "hidden")
+        }
+        if sizes["layers"] > MOST["layers"]:
+            raise InputError(f"{path}: {sizes['layers']} layers, at most {MOST['layers']}")
         # `hidden` counts gate and values; there is a stem, two convolutions and a map in front of pictures.
         channels = config_number(config, "model.patch_channels", path)
         patches = 27 * channels + 18 * channels * channels + 16 * channels * sizes["width"]
-        model = Model(name, sizes["layers"], sizes["width"], sizes["heads"], sizes["head_dim"], sizes["heads"], sizes["hidden"] // 2,
-                      True, int(self.own("vocabulary")), config.get("model.tied") == "true", int(self.own("positions")), patches)
-        batch = {key: config_number(config, place, path) for key, place in
-                 (("tokens", "data.row_tokens"), ("rows", "train.batch_rows"), ("micro_batch", "train.micro_batch_rows"))}
+        model = Model(
+            name,
+            sizes["layers"],
+            sizes["width"],
+            sizes["heads"],
+            sizes["head_dim"],
+            sizes["heads"],
+            sizes["hidden"] // 2,
+            True,
+            self.own_count("vocabulary"),
+            config.get("model.tied") == "true",
+            self.own_count("positions"),
+            patches,
+        )
+        batch = {
+            key: config_number(config, place, path)
+            for key, place in (
+                ("tokens", "data.row_tokens"),
+                ("rows", "train.batch_rows"),
+                ("micro_batch", "train.micro_batch_rows"),
+            )
+        }
         return model, batch
+
+
+def check_row(line: Any, place: str) -> None:
+    if not isinstance(line, list) or len(line) != len(ROW):
+        raise InputError(f"{place}: {json.dumps(line)[:60]} is not a row of {', '.join(ROW)}")
+    for value, title in zip(line, ROW):
+        _check_number(value, f"{place}: {title}")
+        if value <= 0 or (title in ROW[:3] and not isinstance(value, int)):
+            raise InputError(f"{place}: {title} is {value}, expected a positive number, whole for {', '.join(ROW[:3])}")
+        if value > MOST.get(title, value):
+            raise InputError(f"{place}: {title} is {value}, at most {MOST[title]}")
 
 
 def read_config(path: pathlib.Path) -> dict[str, str]:

@@ -1,4 +1,5 @@
 """What the simulator says of our own configurations."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -7,9 +8,8 @@ from collections.abc import Callable
 from . import steps
 from .collectives import Fabric, Protocol
 from .compute import Batch, flops_per_token
-from .inputs import InputError, Inputs, field
+from .inputs import MOST, InputError, Inputs, field
 from .steps import Result, Run
-
 
 Change = Callable[[Run], Run]
 
@@ -28,34 +28,60 @@ class Prediction:
         """Of this GPU's step the share that each cause takes, beyond what one GPU alone would need."""
         result = self.result
         others = result.seconds - self.single - result.exposed - result.stragglers
-        return {"small batch and optimizer": others / result.seconds, "exposed exchange": result.exposed / result.seconds,
-                "stragglers": result.stragglers / result.seconds}
+        return {
+            "small batch and optimizer": others / result.seconds,
+            "exposed exchange": result.exposed / result.seconds,
+            "stragglers": result.stragglers / result.seconds,
+        }
 
 
 def run_of(inputs: Inputs, cluster: str, name: str, gpus: int, rows_per_gpu: int) -> Run:
     """One of ours. Micro-batches are as large as the configuration says, or as rows are few."""
     place = field(inputs.table("ours", "clusters"), cluster, dict, inputs.where("ours"))
+    if gpus < 1:
+        raise InputError(f"{name} on {gpus} GPUs")
     model, sizes = inputs.own_model(name)
     micro_batch = min(sizes["micro_batch"], rows_per_gpu)
     if rows_per_gpu < 1 or rows_per_gpu % micro_batch:
         raise InputError(f"{name}: {rows_per_gpu} rows per GPU cannot be computed {micro_batch} at once")
-    batch = Batch(micro_batch, sizes["tokens"], float(inputs.own("sequence")), inputs.own("loss_share"))
-    return Run(inputs.device(field(place, "device", str, cluster)), inputs.fabric(field(place, "fabric", str, cluster)),
-               inputs.software(field(place, "software", str, cluster), model.head_dim), model, batch, rows_per_gpu // micro_batch,
-               gpus, "data_parallel", int(inputs.own("gradient_bytes")), int(inputs.own("weight_bytes")),
-               bucket_elements=int(inputs.own("bucket_elements")))
+    if rows_per_gpu // micro_batch > MOST["micro_batches"]:
+        raise InputError(f"{name}: {rows_per_gpu // micro_batch} micro-batches, at most {MOST['micro_batches']}")
+    batch = Batch(micro_batch, sizes["tokens"], inputs.own("sequence"), inputs.own("loss_share"))
+    return Run(
+        inputs.device(field(place, "device", str, cluster)),
+        inputs.fabric(field(place, "fabric", str, cluster)),
+        inputs.software(field(place, "software", str, cluster), model.head_dim),
+        model,
+        batch,
+        rows_per_gpu // micro_batch,
+        gpus,
+        "data_parallel",
+        inputs.own_count("gradient_bytes"),
+        inputs.own_count("weight_bytes"),
+        bucket_elements=inputs.own_count("bucket_elements"),
+    )
 
 
-def predict(inputs: Inputs, cluster: str, name: str, gpus: int, rows_per_gpu: int, change: Change | None = None) -> Prediction:
+def predict(
+    inputs: Inputs, cluster: str, name: str, gpus: int, rows_per_gpu: int, change: Change | None = None
+) -> Prediction:
     """Beside one GPU that computes the configuration's whole batch by itself, in the configuration's micro-batches."""
     run = run_of(inputs, cluster, name, gpus, rows_per_gpu)
     run = change(run) if change else run
-    alone = dataclasses.replace(run_of(inputs, cluster, name, 1, inputs.own_model(name)[1]["rows"]), software=run.software)
+    alone = dataclasses.replace(
+        run_of(inputs, cluster, name, 1, inputs.own_model(name)[1]["rows"]), software=run.software
+    )
     result, single = steps.simulate(run), steps.simulate(alone)
     useful = flops_per_token(run.model, run.batch.sequence, run.batch.loss_share, True)
     tokens = run.batch.all_tokens() * run.micro_batches
-    return Prediction(gpus, run, result, result.tokens_per_gpu / single.tokens_per_gpu, tokens / single.tokens_per_gpu,
-                      useful * result.tokens_per_gpu / run.device.peak)
+    return Prediction(
+        gpus,
+        run,
+        result,
+        result.tokens_per_gpu / single.tokens_per_gpu,
+        tokens / single.tokens_per_gpu,
+        useful * result.tokens_per_gpu / run.device.peak,
+    )
 
 
 def larger_buckets(run: Run) -> Run:
@@ -67,8 +93,20 @@ def two_levels(run: Run) -> Run:
     return dataclasses.replace(larger_buckets(run), two_level=True)
 
 
-def _software(run: Run, **changes: float) -> Run:
-    return dataclasses.replace(run, software=dataclasses.replace(run.software, **changes))
+def small_weights(run: Run) -> Run:
+    return dataclasses.replace(two_levels(run), weight_bytes=2)
+
+
+def small_gradients(run: Run) -> Run:
+    return dataclasses.replace(small_weights(run), gradient_bytes=2)
+
+
+def _noise(run: Run, gpus: float, hosts: float) -> Run:
+    return dataclasses.replace(run, software=dataclasses.replace(run.software, noise=gpus, host_noise=hosts))
+
+
+def _free_collectives(run: Run) -> Run:
+    return dataclasses.replace(run, software=dataclasses.replace(run.software, overlap_slowdown=0.0))
 
 
 def _fabric(run: Run, change: Callable[[Fabric], Fabric]) -> Run:
@@ -79,26 +117,32 @@ def _at_once(fabric: Fabric) -> Fabric:
     def quick(protocol: Protocol) -> Protocol:
         return dataclasses.replace(protocol, base=0.0, nvlink_hop=0.0, network_hop=0.0)
 
-    return dataclasses.replace(fabric, multicast_base=0.0, rings={key: quick(value) for key, value in fabric.rings.items()},
-                               trees={key: quick(value) for key, value in fabric.trees.items()})
+    return dataclasses.replace(
+        fabric,
+        multicast_base=0.0,
+        rings={key: quick(value) for key, value in fabric.rings.items()},
+        trees={key: quick(value) for key, value in fabric.trees.items()},
+    )
 
 
 def what_if(noise_elsewhere: float) -> list[tuple[str, Change]]:
-    """Names and changes of a run, each of them alone but where it says otherwise."""
+    """Names and changes of a run; a name that begins with + adds to the one before."""
     return [
         ("as configured", lambda run: run),
         ("buckets of 16 Mi elements", lambda run: dataclasses.replace(run, bucket_elements=1 << 24)),
         ("buckets of 64 Mi elements", lambda run: dataclasses.replace(run, bucket_elements=1 << 26)),
         ("buckets of 256 Ki elements x GPUs", larger_buckets),
-        ("these, exchanged in two levels", two_levels),
-        ("these, gradients exchanged in bf16", lambda run: dataclasses.replace(two_levels(run), gradient_bytes=2)),
-        ("these, no GPU ever slower", lambda run: _software(dataclasses.replace(two_levels(run), gradient_bytes=2), noise=0.0,
-                                                          host_noise=0.0)),
+        ("+ reduced inside nodes first (two levels)", two_levels),
+        ("+ weights gathered in bf16", small_weights),
+        ("+ gradients exchanged in bf16", small_gradients),
+        ("+ no GPU ever slower", lambda run: _noise(small_gradients(run), 0.0, 0.0)),
         ("collectives without latency", lambda run: _fabric(run, _at_once)),
-        ("collectives that cost compute nothing", lambda run: _software(run, overlap_slowdown=0.0)),
+        ("collectives that cost compute nothing", _free_collectives),
         ("half the network", lambda run: _fabric(run, lambda f: dataclasses.replace(f, network=f.network / 2))),
-        ("twice the network", lambda run: _fabric(run, lambda f: dataclasses.replace(f, network=f.network * 2))),
-        ("no GPU ever slower", lambda run: _software(run, noise=0.0, host_noise=0.0)),
-        (f"GPUs that vary by {100 * noise_elsewhere:.1f} %, as MosaicML's", lambda run: _software(run, noise=noise_elsewhere)),
-        ("hosts that delay a step by 0.2 ms", lambda run: _software(run, host_noise=2e-4)),
+        ("no GPU ever slower", lambda run: _noise(run, 0.0, 0.0)),
+        (
+            f"GPUs that vary by {100 * noise_elsewhere:.1f} %, as MosaicML's",
+            lambda run: _noise(run, noise_elsewhere, run.software.host_noise),
+        ),
+        ("hosts that delay a step by 0.2 ms", lambda run: _noise(run, run.software.noise, 2e-4)),
     ]

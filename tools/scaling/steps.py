@@ -1,4 +1,5 @@
 """The tasks of one training step, of the programs that are simulated."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -71,8 +72,8 @@ class _Builder:
 
 
 def _full_shard(run: Run, build: _Builder) -> None:
-    """PyTorch's FSDP as it is set in the published runs: a unit per layer and one of the tables; weights gathered before
-    forward and again before backward, at most two units ahead; gradients scattered by every micro-batch."""
+    """PyTorch's FSDP as it is set in the published runs: a unit per layer and one of the tables; weights gathered
+    before forward and again before backward, at most two units ahead; gradients scattered by every micro-batch."""
     layer = compute.layer_cost(run.device, run.software, run.model, run.batch)
     head = compute.head_cost(run.device, run.software, run.model, run.batch)
     embedding = compute.embedding_cost(run.device, run.software, run.model, run.batch)
@@ -83,7 +84,9 @@ def _full_shard(run: Run, build: _Builder) -> None:
         begin = [build.last] if build.last >= 0 else []
         tables = build.collective("gather tables", ALL_GATHER, root * run.weight_bytes, begin)
         forward = [build.compute("embedding", embedding.forward, [tables])]
-        gathers = [build.collective(f"gather {i}", ALL_GATHER, size * run.weight_bytes, begin) for i in range(min(2, layers))]
+        gathers = [
+            build.collective(f"gather {i}", ALL_GATHER, size * run.weight_bytes, begin) for i in range(min(2, layers))
+        ]
         for i in range(layers):
             forward.append(build.compute(f"forward {i}", layer.forward, [gathers[i]]))
             if i + 2 < layers:
@@ -99,13 +102,15 @@ def _full_shard(run: Run, build: _Builder) -> None:
         end = build.compute("embedding's backward", embedding.backward)
         ready.append(build.collective("scatter tables", REDUCE_SCATTER, root * run.gradient_bytes, [end]))
     norm = build.collective("norm", ALL_REDUCE, 4.0, ready)
-    build.compute("optimizer", compute.optimizer_seconds(run.device, run.software, run.model.parameters() / run.gpus), [norm])
+    build.compute(
+        "optimizer", compute.optimizer_seconds(run.device, run.software, run.model.parameters() / run.gpus), [norm]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Bucket:
-    """Consecutive parameters, exchanged at once. Parts of the model are numbered as forward passes them: 0 is the embedding,
-    1 .. layers the layers."""
+    """Consecutive parameters, exchanged at once. Parts of the model are numbered as forward passes them: 0 is the
+    embedding, 1 .. layers the layers."""
 
     elements: int
     first_part: int  # needed first in forward, and finished last in backward
@@ -113,12 +118,16 @@ class Bucket:
 
 
 def buckets(model: Model, elements: int) -> list[Bucket]:
-    """In the order in which backward finishes them, as ParameterStore::buckets cuts them: whole parameters, each bucket closed
-    once it has `elements`, the token table by itself."""
+    """In the order in which backward finishes them, as ParameterStore::buckets cuts them: whole parameters, each bucket
+    closed once it has `elements`, the token table by itself."""
     if elements < 1:
         raise ValueError(f"a bucket of {elements} elements")
     # A layer's parameters as declare_block (src/model/layout.cpp) orders them: the last product first.
-    sizes = [(columns * inner, layer) for layer in range(model.layers, 0, -1) for columns, inner in reversed(model.products())]
+    sizes = [
+        (columns * inner, layer)
+        for layer in range(model.layers, 0, -1)
+        for columns, inner in reversed(model.products())
+    ]
     sizes += [(size, 0) for size in (model.patches, model.positions * model.width) if size]
     result: list[Bucket] = []
     if not model.tied:
@@ -135,24 +144,28 @@ def buckets(model: Model, elements: int) -> list[Bucket]:
 
 
 def _data_parallel(run: Run, build: _Builder) -> None:
-    """Ours: gradients of all micro-batches add up on each GPU; while the last one's backward goes on, buckets that it has
-    finished are exchanged. With shard_optimizer each GPU updates its part of every bucket, and weights are gathered while the
-    next forward, which begins the step here, goes on."""
+    """Ours: gradients of all micro-batches add up on each GPU; while the last one's backward goes on, buckets that it
+    has finished are exchanged. With shard_optimizer each GPU updates its part of every bucket, and weights are gathered
+    while the next forward, which begins the step here, goes on."""
     layer = compute.layer_cost(run.device, run.software, run.model, run.batch)
     head = compute.head_cost(run.device, run.software, run.model, run.batch)
     embedding = compute.embedding_cost(run.device, run.software, run.model, run.batch)
-    parts = [embedding] + [layer] * run.model.layers
+    parts = [embedding] + [layer] * run.model.layers  # as Bucket numbers them
     parted = buckets(run.model, run.bucket_elements)
     needs: dict[int, list[int]] = {}
-    if run.shard_optimizer:
-        gathered = [(bucket.first_part, build.collective("gather", ALL_GATHER, float(bucket.elements * run.weight_bytes), []))
-                    for bucket in reversed(parted)]
-        for part, task in gathered:
-            needs.setdefault(part if run.overlap else 0, []).append(task)
+    rounding = [0.0] * len(parts)  # of the first micro-batch, for weights that come in fp32: 6 bytes per element
+    if run.shard_optimizer and run.gpus > 1:
+        for bucket in reversed(parted):
+            part = bucket.first_part if run.overlap else 0
+            task = build.collective("gather", ALL_GATHER, float(bucket.elements * run.weight_bytes), [])
+            needs.setdefault(part, []).append(task)
+            if run.weight_bytes == 4:
+                rounding[part] += compute.stream_seconds(run.device, run.software, 6.0 * bucket.elements, 1)
     for micro_batch in range(run.micro_batches):
         last = micro_batch == run.micro_batches - 1
-        for i, part in enumerate(parts):
-            build.compute(f"forward {i}", part.forward, needs.pop(i, []))
+        for i, cost in enumerate(parts):
+            more = rounding[i] if micro_batch == 0 else 0.0
+            build.compute(f"forward {i}", cost.forward + more, needs.pop(i, []))
         build.compute("head", head.forward + head.backward)
         finished = {i: build.compute(f"backward {i}", parts[i].backward) for i in reversed(range(len(parts)))}
         if last:
@@ -191,8 +204,9 @@ def play(run: Run, compute_scale: float = 1.0, with_collectives: bool = True) ->
 
 
 def slowest(gpus: int, noise: float, host: float, seed: int) -> list[tuple[float, float]]:
-    """Of SAMPLES steps the time of the slowest of `gpus` GPUs as a multiple of the mean, and the largest delay by a host. The
-    largest of n independent values is one at whose probability the n-th root lies; samples are spread evenly."""
+    """Of SAMPLES steps the time of the slowest of `gpus` GPUs as a multiple of the mean, and the largest delay by a
+    host. The largest of n independent values is one at whose probability the n-th root lies; samples are spread evenly.
+    """
     generator, normal = random.Random(seed), statistics.NormalDist()
     drawn = []
     for i in range(SAMPLES):
@@ -211,7 +225,7 @@ def _interpolate(points: list[tuple[float, float]], at: float) -> float:
 
 
 def mean_seconds(run: Run, drawn: list[tuple[float, float]]) -> float:
-    """Mean time of steps whose slowest GPUs are `drawn`. A step's time grows with its compute in few straight pieces."""
+    """Of steps whose slowest GPUs are `drawn`, on average. A step's time grows with compute in few straight pieces."""
     least, most = min(scale for scale, _ in drawn), max(scale for scale, _ in drawn)
     if most - least < 1e-9:
         return play(run, least).seconds + statistics.fmean(host for _, host in drawn)
@@ -226,5 +240,12 @@ def simulate(run: Run, seed: int = 1) -> Result:
     held = run.model.parameters() / (run.gpus if run.strategy == "full_shard" or run.shard_optimizer else 1)
     optimizer = compute.optimizer_seconds(run.device, run.software, held) + run.software.step
     links = sum(time for resource, time in even.busy.items() if resource != COMPUTE)
-    return Result(seconds, alone.seconds - optimizer, optimizer, even.seconds - alone.seconds, seconds - even.seconds, links,
-                  run.batch.all_tokens() * run.micro_batches / seconds)
+    return Result(
+        seconds,
+        alone.seconds - optimizer,
+        optimizer,
+        even.seconds - alone.seconds,
+        seconds - even.seconds,
+        links,
+        run.batch.all_tokens() * run.micro_batches / seconds,
+    )
