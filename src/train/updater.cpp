@@ -1,6 +1,7 @@
 #include "updater.h"
 
 #include "captured_step.h"
+#include "micro_batch.h"
 
 namespace gato::train {
 namespace {
@@ -41,7 +42,18 @@ void Updater::update() {
 void Updater::run(std::unique_ptr<kernels::CapturedWork>& captured, const std::function<void()>& work) {
   if (!config_.train.cuda_graph) return work();
   if (captured != nullptr) return captured->replay();
-  captured = capture_for_training(model_.store().device(), work);
+  const auto happened = std::make_shared<bool>(false);
+  const auto noted = [work, happened] {
+    work();
+    *happened = true;
+  };
+  try {
+    captured = capture_for_training(model_.store().device(), noted);
+  } catch (const std::exception& error) {
+    // Recording comes after the first call, which has changed the parameters: then the step is done, and the next one
+    // tries again. Whoever hears of a failure may take them for unchanged.
+    if (!*happened || !is_out_of_memory(error)) throw;
+  }
 }
 
 }  // namespace gato::train
