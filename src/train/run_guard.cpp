@@ -20,11 +20,10 @@ namespace {
 
 constexpr int kPeerExit = 76, kPreemptedExit = 75, kNoProgressExit = 93;  // as src/cli/program.h
 constexpr double kBeatSeconds = 3;
-constexpr double kPatience = 4 * kBeatSeconds;  // that a process stands still shows in so many seconds
+constexpr double kPatience = 4 * kBeatSeconds;      // that a process stands still shows in so many seconds
+constexpr unsigned kDiagnosing = 25, kEnding = 10;  // seconds until the process ends whatever hangs
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 extern "C" void exit_at_once(int) { ::_exit(kPeerExit); }
 
@@ -91,6 +90,7 @@ RunGuard::RunGuard(const TrainingConfig& config, Launch launch) : config_(config
 }
 
 RunGuard::~RunGuard() {
+  ::alarm(0);
   stop_watcher_.reset();
   watchdog_.reset();
 }
@@ -172,15 +172,30 @@ void RunGuard::began(std::string_view operation) {
 
 void RunGuard::ended(std::string_view) { pop(); }
 
-/// On the thread that waited, before it throws: its stack says where.
+/// On the thread that waited, before it throws: its stack says where, and everything is told before destructors run,
+/// which may hang as well.
 void RunGuard::failed(std::string_view operation, std::string_view cause) {
+  end_within(kDiagnosing);
+  log::error("train", "step ", step_.load(), ": the exchange '", operation, "' failed: ", cause);
+  remember_stacks();
+  const std::string message = blame(cat("'", operation, "': ", cause));
+  log::error("train", message);
+  finish(run::RankEnd::kPeer, message);
+  {
+    const std::lock_guard lock(mutex_);
+    failure_ = message;
+    phases_.assign(1, {cat("ending, since '", operation, "' failed"), Limit::kNone, false});
+    tell(phases_.back());
+  }
+  end_within(kEnding);
+}
+
+/// Into the log's file: of many processes the console would show nothing else.
+void RunGuard::remember_stacks() {
   const std::string stacks = stacks_of_all_threads();
-  log::error("train", "step ", step_.load(), ": the exchange '", operation, "' failed (", cause, "); all threads:\n",
-             stacks);
+  log::info("train", "all threads:\n", stacks);
   const std::lock_guard lock(mutex_);
   stacks_ = stacks;
-  phases_.assign(1, {cat("ending, since '", operation, "' failed"), Limit::kExchange, false});
-  tell(phases_.back());
 }
 
 std::optional<FaultKind> RunGuard::strike(std::string_view where) const { return faults_.strike(where, step_); }
@@ -211,7 +226,6 @@ void RunGuard::count_failure(const std::string& message) {
 }
 
 void RunGuard::watch(const std::function<void()>& body) {
-  constexpr unsigned kEnding = 60;
   try {
     body();
     if (progress_) progress_->ended_well();
@@ -228,12 +242,11 @@ void RunGuard::watch(const std::function<void()>& body) {
     finish(run::RankEnd::kFailed, error.what());
     throw;
   } catch (const PeerError& error) {
-    end_within(kEnding);
-    const std::string message = blame(error.what());
-    log::error("train", message);
-    finish(run::RankEnd::kPeer, message);
-    count_failure(message);
-    throw PeerError(message);
+    end_within(kDiagnosing);
+    if (failure_.empty()) failure_ = blame(error.what());  // it came before anybody observed
+    finish(run::RankEnd::kPeer, failure_);
+    count_failure(failure_);
+    throw PeerError(failure_);
   } catch (const std::exception& error) {
     finish(run::RankEnd::kFailed, error.what());
     count_failure(error.what());
@@ -243,16 +256,13 @@ void RunGuard::watch(const std::function<void()>& body) {
 
 /// On the watchdog's thread, while the training thread hangs: no destructor may run.
 void RunGuard::expired(const run::Expiry& expiry) {
-  constexpr unsigned kEnding = 40;
-  end_within(kEnding);
-  std::string message = cat("rank ", launch_.rank, " of ", launch_.size, " stands still at step ", step_.load(), " in '",
-                            expiry.activity, "' for ", format_seconds(expiry.seconds), " (limit ",
-                            format_seconds(expiry.limit), ")");
-  const std::string stacks = stacks_of_all_threads();
-  log::error("train", message, "; all threads:\n", stacks);
+  end_within(kDiagnosing);
+  std::string message =
+      cat("rank ", launch_.rank, " of ", launch_.size, " stands still at step ", step_.load(), " in '", expiry.activity,
+          "' for ", format_seconds(expiry.seconds), " (limit ", format_seconds(expiry.limit), ")");
+  remember_stacks();
   const bool in_exchange = [&] {
     const std::lock_guard lock(mutex_);
-    stacks_ = stacks;
     return phases_.back().is_exchange;
   }();
   if (in_exchange) message = blame(message);

@@ -79,6 +79,7 @@ class RunGuard : public OperationObserver {
   void expired(const run::Expiry& expiry);
   void stop_before_training();
   [[nodiscard]] std::string blame(const std::string& failure);
+  void remember_stacks();
   void finish(run::RankEnd end, const std::string& message);
   void count_failure(const std::string& message);
 
@@ -90,7 +91,8 @@ class RunGuard : public OperationObserver {
   InjectedFaults faults_;
   std::mutex mutex_;  // of all below
   std::vector<Phase> phases_;
-  std::string stacks_;
+  std::string stacks_;   // of the first failure
+  std::string failure_;  // with the culprit; of the training thread
   std::unique_ptr<run::Heartbeat> heartbeat_;
   std::unique_ptr<run::ProgressGuard> progress_;
   std::unique_ptr<run::Watchdog> watchdog_;
