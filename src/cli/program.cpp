@@ -79,7 +79,8 @@ int run_program(int argc, char** argv, const std::string& description, const std
     const Failure failure = describe_current_exception();
     std::cout.flush();
     std::cerr << (failure.exit_code == kPreempted ? "" : "error: ") << failure.message << "\n";
-    if (failure.exit_code == kPeer) ::_exit(kPeer);  // what libraries still want to tell the lost process may hang
+    if (failure.exit_code == kPeerLost)
+      ::_exit(kPeerLost);  // what libraries still want to tell the lost process may hang
     return failure.exit_code;
   }
 }
