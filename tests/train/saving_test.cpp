@@ -92,13 +92,12 @@ TEST_F(SavingTest, OneFailedSaveDoesNotEndARun) {
 }
 
 TEST_F(SavingTest, ThreeFailedSavesEndItAndTheSameCommandGoesOn) {
-  const TrainingConfig whole = config("whole");
-  train(whole, {"test"});
-  {
-    TrainingConfig first = config("run");
+  for (const char* name : {"whole", "run"}) {
+    TrainingConfig first = config(name);
     first.train.steps = 4;
     train(first, {"test"});
   }
+  train(config("whole"), {"test"});
   std::string message;
   {
     const ScopedFileFault fault({.operation = FileOperation::kWrite,
