@@ -109,7 +109,8 @@ void BackgroundSaver::start(SaveRequest request) {
   set_stage(Stage::kWriting);
   if (options_.background) stall_seconds_ = seconds_since(begin);
   run(&BackgroundSaver::write);
-  if (!options_.background) stall_seconds_ = seconds_since(begin);
+  if (options_.background) return;
+  stall_seconds_ = outcome_.stall_seconds = seconds_since(begin);  // all of it, which end() could not know yet
 }
 
 void BackgroundSaver::copy_buffers() {
