@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "attention_record.h"
 #include "gato/checkpoint/retention.h"
+#include "gato/core/launch.h"
 #include "gato/core/log.h"
 #include "gato/core/profile.h"
 #include "gato/core/signals.h"
@@ -39,8 +41,10 @@ TrainingConfig expanded(TrainingConfig config) {
 
 }  // namespace
 
-Session::Session(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps)
-    : device_(kernels::open_device(config.train.device)),
+Session::Session(const TrainingConfig& config, RunGuard& guard, const std::vector<std::string>& command,
+                 int64_t profiled_steps)
+    : guard_(guard),
+      device_(kernels::open_device(config.train.device)),
       config_(expanded(config)),
       folder_(config.run.dir),
       began_(find_start()),
@@ -53,6 +57,7 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   stepper_ = std::make_unique<Stepper>(config_, *model_, optimizer_);
   folder_.lock();
   folder_.create();
+  guard_.join(std::make_shared<Communicator>(), folder_.root());
   checkpoint::clean_checkpoints(folder_.checkpoints_path());
   if (began_.checkpoint) {
     state_ = load_checkpoint(began_.checkpoint->path, *model_, optimizer_);
@@ -72,6 +77,7 @@ Session::Session(const TrainingConfig& config, const std::vector<std::string>& c
   folder_.write_config(config_yaml_);
   attempt_ =
       folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}}, command);
+  guard_.begin_attempt(attempt_);
   metrics_ = std::make_unique<run::MetricsWriter>(folder_.metrics_path(), attempt_);
   step_log_ = std::make_unique<run::StepLogWriter>(folder_.steps_path());
   for (const run::StepRecord& record : run::read_steps(folder_.steps_path())) {
@@ -239,13 +245,18 @@ TrainingOutcome Session::run() {
       std::make_shared<const data::RowBuilder>(data_.plan, true, quarantine_), state_.next_row,
       config_.train.batch_rows, 0, 1, static_cast<int>(config_.data.loader_threads), config_.data.prefetch_batches);
   const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
+  guard_.begin_training();
   try {
     // A stop signal during validation saves before the validation is done: then it comes first now.
     if (state_.step > 0 && due(config_.train.validate_every) && !validated_before()) validate();
     while (state_.step < config_.train.steps && !out_of_time()) {
       throw_if_stopped("training");
       profile_steps();
-      step(next_input());
+      guard_.begin_step(state_.step + 1);
+      StepInput input = next_input();
+      fail_on_purpose(input);
+      step(input);
+      guard_.end_step();
       if (due(config_.train.log_every) || state_.step == config_.train.steps) log_point();
       if (due(config_.train.validate_every) || state_.step == config_.train.steps) validate();
       if (due(config_.train.checkpoint_every) || take_save_request()) begin_save();
@@ -270,9 +281,22 @@ TrainingOutcome Session::run() {
   return outcome;
 }
 
+/// What GATO_FAULTS asks of the trainer itself.
+void Session::fail_on_purpose(StepInput& input) {
+  const std::optional<FaultKind> fault = guard_.strike("step");
+  if (fault == FaultKind::kFlip) model_->store().values().view(at::kInt).slice(0, 0, 1).bitwise_xor_(1);
+  if (fault != FaultKind::kNan) return;
+  for (StepInput::MicroBatch& micro : input.micro) {
+    at::Tensor& weights = micro.tensors.loss.weights;
+    weights = at::full_like(weights, std::numeric_limits<double>::quiet_NaN());
+  }
+}
+
 StepInput Session::fetch_input() {
   data::Batch batch = [&] {
     const profile::Scope scope("waiting for data");
+    const RunGuard::Activity activity(guard_, "waiting for data", RunGuard::Limit::kStep);
+    static_cast<void>(guard_.strike("data"));
     return loader_->next();
   }();
   return inputs_->prepare(std::move(batch));
@@ -456,6 +480,8 @@ bool Session::validated_before() const {
 
 void Session::validate() {
   if (!data_.validation_plan || config_.train.validation_rows == 0) return;
+  const RunGuard::Activity activity(guard_, "validation", RunGuard::Limit::kLong);
+  static_cast<void>(guard_.strike("validation"));
   const auto begin = Clock::now();
   const at::NoGradGuard no_grad;
   // A list of its own: entries hold row numbers, and these are of other rows.
@@ -488,6 +514,8 @@ void Session::validate() {
 /// Copies what there is, and lets it be written while training goes on.
 void Session::begin_save(SaveCare care) {
   if (last_tried_step_ == state_.step) return;
+  const RunGuard::Activity activity(guard_, "saving", RunGuard::Limit::kLong);
+  static_cast<void>(guard_.strike("save"));
   const auto begin = Clock::now();
   state_.seconds = seconds_before_ + std::chrono::duration<double>(begin - start_).count();
   step_log_->flush();
@@ -499,6 +527,7 @@ void Session::begin_save(SaveCare care) {
 
 /// On return the present state is on disk. Throws CheckpointError when it could not be saved.
 void Session::save_now(SaveCare care) {
+  const RunGuard::Activity activity(guard_, "saving", RunGuard::Limit::kLong);
   while (const auto outcome = saver_->wait()) report(*outcome);
   if (last_saved_step_ == state_.step) return;
   last_tried_step_ = -1;
@@ -539,7 +568,10 @@ void Session::report(const SaveOutcome& outcome) {
 TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps) {
   set_thread_budget(static_cast<int>(config.train.threads));
   at::set_num_threads(thread_budget());
-  return Session(config, command, profiled_steps).run();
+  RunGuard guard(config, detect_launch(process_environment(), config.comm.launcher));
+  TrainingOutcome outcome;
+  guard.watch([&] { outcome = Session(config, guard, command, profiled_steps).run(); });
+  return outcome;
 }
 
 }  // namespace gato::train

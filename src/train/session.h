@@ -17,6 +17,7 @@
 #include "gato/run/tensorboard.h"
 #include "gato/train/trainer.h"
 #include "meters.h"
+#include "run_guard.h"
 #include "step.h"
 
 namespace gato::train {
@@ -34,7 +35,8 @@ namespace gato::train {
 /// One call of train(): opens or resumes the run, then steps until done.
 class Session {
  public:
-  Session(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps);
+  Session(const TrainingConfig& config, RunGuard& guard, const std::vector<std::string>& command,
+          int64_t profiled_steps);
   TrainingOutcome run();
 
  private:
@@ -61,6 +63,7 @@ class Session {
   void print_shares() const;
   [[nodiscard]] StepInput fetch_input();
   [[nodiscard]] StepInput next_input();
+  void fail_on_purpose(StepInput& input);
   void profile_steps();
   void step(const StepInput& input);
   [[noreturn]] void out_of_memory(const data::Batch& batch, const std::string& cause);
@@ -77,6 +80,7 @@ class Session {
   [[nodiscard]] bool out_of_time() const;
   [[nodiscard]] int64_t refused_in_a_row() const;
 
+  RunGuard& guard_;
   const at::Device device_;        // first: opened before anything asks LibTorch for a GPU
   kernels::CachingMemory memory_;  // tensors come and go while it lives
   TrainingConfig config_;
