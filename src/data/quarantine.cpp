@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "gato/core/error.h"
 #include "gato/core/json.h"
@@ -49,12 +50,30 @@ QuarantineEntry entry_of(const std::string& line, const std::string& where) {
 
 }  // namespace
 
+std::string to_lines(const std::vector<QuarantineEntry>& entries) {
+  std::string text;
+  for (const QuarantineEntry& entry : entries) text += line_of(entry) + "\n";
+  return text;
+}
+
+std::vector<QuarantineEntry> parse_quarantine(const std::string& lines, const std::string& origin) {
+  std::vector<QuarantineEntry> entries;
+  size_t begin = 0;
+  for (int64_t number = 1; begin < lines.size(); ++number) {
+    const size_t end = std::min(lines.find('\n', begin), lines.size());
+    entries.push_back(entry_of(lines.substr(begin, end - begin), cat(origin, ":", number)));
+    begin = end + 1;
+  }
+  return entries;
+}
+
 int64_t quarantine_budget(double share, int64_t episodes) {
   if (share <= 0) return 0;
   return std::max(kSmallestBudget, static_cast<int64_t>(std::floor(share * static_cast<double>(episodes))));
 }
 
-Quarantine::Quarantine(Path path, int64_t budget) : path_(std::move(path)), budget_(budget) {
+Quarantine::Quarantine(Path path, int64_t budget, bool writes)
+    : path_(std::move(path)), budget_(budget), writes_(writes) {
   GATO_CHECK(budget_ >= 0, "budget ", budget_);
   if (!path_.empty()) load();
 }
@@ -107,13 +126,39 @@ void Quarantine::cut_torn_line() {
 
 bool Quarantine::add(const QuarantineEntry& entry) {
   const std::unique_lock lock(mutex_);
+  if (!insert(entry)) return false;
+  news_.push_back(entry);
+  check_budget(entry.message);
+  return true;
+}
+
+bool Quarantine::merge(const std::vector<QuarantineEntry>& found) {
+  const std::unique_lock lock(mutex_);
+  bool changed = false;
+  for (const QuarantineEntry& entry : found) changed = insert(entry) || changed;
+  if (changed) check_budget(found.back().message);
+  return changed;
+}
+
+std::vector<QuarantineEntry> Quarantine::take_news() {
+  const std::unique_lock lock(mutex_);
+  return std::exchange(news_, {});
+}
+
+size_t Quarantine::num_news() const {
+  const std::shared_lock lock(mutex_);
+  return news_.size();
+}
+
+/// Whether it was new, or holds for an earlier row now. With the lock held.
+bool Quarantine::insert(const QuarantineEntry& entry) {
   const auto [found, is_new] = entries_.try_emplace({entry.fingerprint, entry.episode}, entry);
   if (!is_new) {
     if (found->second.row <= entry.row) return false;
     found->second = entry;
   }
   // On disk before any row does without the episode.
-  if (!path_.empty()) {
+  if (!path_.empty() && writes_) {
     cut_torn_line();
     append_line(path_, line_of(entry), true);
   }
@@ -123,7 +168,6 @@ bool Quarantine::add(const QuarantineEntry& entry) {
     log::warning("data", "episode ", entry.id, " of ", entry.source, " is left out from row ", entry.row,
                  " on: ", entry.message, " (", entries_.size(), " of at most ", budget_, " in ", place(), ")");
   }
-  check_budget(entry.message);
   return true;
 }
 

@@ -4,12 +4,13 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "gato/core/error.h"
 #include "gato/core/random.h"
-#include "gato/kernels/dropout.h"
 #include "gato/kernels/device.h"
+#include "gato/kernels/dropout.h"
 #include "gato/kernels/geglu.h"
 #include "gato/kernels/layer_norm.h"
 #include "gato/kernels/linear.h"
@@ -114,15 +115,17 @@ class Model::PositionCache {
   at::Tensor distances_;
 };
 
-Model::Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose, at::Device device)
+Model::Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose, at::Device device,
+             const BucketLayout& layout)
     : config_(config), shape_(shape), positions_(std::make_unique<PositionCache>(device)) {
   check_config(config);
   check_shape(shape);
   store_ = std::make_unique<ParameterStore>(declare_parameters(config, shape), purpose == Purpose::kTraining,
-                                            config.precision == Precision::kBf16, device);
+                                            config.precision == Precision::kBf16, device, layout);
   initialise_parameters(config, shape, seed, *store_);
   store_->values_changed();
   bind_parameters();
+  find_block_ranges();
 }
 
 Model::~Model() = default;
@@ -149,6 +152,25 @@ void Model::bind_parameters() {
   final_gain_ = get("final_norm.gain");
   final_offset_ = get("final_norm.offset");
   head_ = config_.tied ? tables_.tokens : get("head.weight");
+}
+
+void Model::find_block_ranges() {
+  const std::vector<Segment>& segments = store_->segments();
+  for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    const std::string prefix = block_prefix(layer);
+    const auto of_block = [&](const Segment& s) { return s.name.compare(0, prefix.size(), prefix) == 0; };
+    const auto first = std::find_if(segments.begin(), segments.end(), of_block);
+    const auto behind = std::find_if_not(first, segments.end(), of_block);
+    block_ranges_.push_back({first->offset, behind->offset});  // the token table is behind every block
+  }
+}
+
+/// `input` is what a block reads that was computed last before it: its gradient is there once the block's backward is
+/// done, and with it those of all blocks behind.
+void Model::tell_of_gradients(const at::Tensor& input, int64_t layer, PassListener* listener) const {
+  if (listener == nullptr || !input.requires_grad()) return;
+  const int64_t end = block_ranges_[static_cast<size_t>(layer)].end;
+  input.register_hook([listener, end](const at::Tensor& /*gradient*/) { listener->after_gradients(end); });
 }
 
 kernels::RotaryTable Model::rotary(int64_t positions) const {
@@ -203,6 +225,8 @@ at::Tensor Model::run_blocks(at::Tensor x, const BlockHooks& hooks) const {
   const bool recompute = hooks.recompute && c10::GradMode::is_enabled() && store_->gradients().defined();
   const auto kept_hooks = recompute ? std::make_shared<const BlockHooks>(hooks) : nullptr;
   for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    if (hooks.listener != nullptr) hooks.listener->before_values(block_ranges_[static_cast<size_t>(layer)].begin);
+    tell_of_gradients(layer == 0 ? x : delta, layer, hooks.listener);
     if (recompute) {
       std::tie(x, delta) = recomputed(
           [this, layer, kept_hooks](const at::Tensor& stream, const at::Tensor& added) {
@@ -213,6 +237,7 @@ at::Tensor Model::run_blocks(at::Tensor x, const BlockHooks& hooks) const {
       std::tie(x, delta) = run_block(layer, std::move(x), std::move(delta), hooks);
     }
   }
+  if (hooks.listener != nullptr) hooks.listener->before_values(0);
   return kernels::residual_layer_norm(x, delta, hooks.scale(config_.layers - 1, kFeedBranch), final_gain_,
                                       final_offset_)
       .second;
@@ -241,6 +266,7 @@ at::Tensor Model::transform(const at::Tensor& x, const BlockInput& input, const 
   const int64_t tokens = input.sequence_starts.size(1);
   BlockHooks hooks;  // with copies, since recomputation calls them after this function has returned
   hooks.recompute = options.recompute;
+  hooks.listener = options.listener;
   hooks.attend = [this, rows, tokens, input](int64_t layer, const at::Tensor& qkv) {
     const at::Tensor split = qkv.view({rows, tokens, 3, config_.heads, config_.head_dim});
     const at::Tensor mixed =
@@ -268,6 +294,7 @@ at::Tensor Model::transform(const at::Tensor& x, const BlockInput& input, const 
 
 at::Tensor Model::forward(const ModelInput& input, const ForwardOptions& options) const {
   const BlockInput blocks = block_input(input, options);
+  if (options.listener != nullptr) options.listener->before_values(block_ranges_.front().end);
   return transform(embed(input), blocks, options);
 }
 

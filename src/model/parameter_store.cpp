@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "gato/core/error.h"
 #include "gato/core/profile.h"
@@ -12,7 +13,7 @@
 namespace gato::model {
 namespace {
 
-int64_t aligned(int64_t size) { return (size + kSegmentAlignment - 1) / kSegmentAlignment * kSegmentAlignment; }
+int64_t rounded_up(int64_t size, int64_t unit) { return (size + unit - 1) / unit * unit; }
 
 /// A view that shares memory but neither graph nor version counter: slices would share the counter of the whole buffer,
 /// and any update in place would break a recorded backward.
@@ -82,16 +83,32 @@ void check_flat(const ParameterStore& store, const at::Tensor& flat) {
 }  // namespace
 
 ParameterStore::ParameterStore(std::vector<Declaration> declarations, bool with_gradients, bool with_compute,
-                               at::Device device) {
+                               at::Device device, const BucketLayout& layout) {
+  GATO_CHECK(layout.elements > 0 && layout.parts > 0, "buckets of ", layout.elements, " elements in ", layout.parts,
+             " parts");
+  const int64_t unit = std::lcm(kSegmentAlignment, layout.parts);
+  const size_t count = declarations.size();
   int64_t offset = 0;
   for (Declaration& declaration : declarations) {
-    Segment segment{std::move(declaration.name), std::move(declaration.shape), offset, 1, declaration.decay, true};
+    Segment segment{std::move(declaration.name), std::move(declaration.shape), 0, 1, declaration.decay, true};
     for (const int64_t size : segment.shape) segment.size *= size;
     GATO_CHECK(segment.size >= 0, "parameter ", segment.name, " has a negative size");
     GATO_CHECK(index_.emplace(segment.name, segments_.size()).second, "two parameters are named ", segment.name);
-    offset += aligned(segment.size);
+    const auto number = static_cast<int64_t>(segments_.size());
+    const bool full = !buckets_.empty() && buckets_.back().size >= layout.elements && segment.size > 0;
+    if (buckets_.empty() || full || segments_.size() + 1 == count) {
+      offset = rounded_up(offset, unit);
+      if (!buckets_.empty()) buckets_.back().size = offset - buckets_.back().offset;
+      buckets_.push_back({offset, 0, number, number});
+    }
+    segment.offset = offset;
+    offset += rounded_up(segment.size, kSegmentAlignment);
+    buckets_.back().size = offset - buckets_.back().offset;
+    buckets_.back().end_segment = number + 1;
     segments_.push_back(std::move(segment));
   }
+  offset = rounded_up(offset, unit);
+  if (!buckets_.empty()) buckets_.back().size = offset - buckets_.back().offset;
   const auto options = at::TensorOptions().device(device);
   values_ = at::zeros({offset}, options.dtype(at::kFloat));
   if (with_gradients) gradients_ = at::zeros({offset}, options.dtype(at::kFloat));
@@ -107,20 +124,6 @@ int64_t ParameterStore::num_parameters() const {
   int64_t count = 0;
   for (const Segment& segment : segments_) count += segment.size;
   return count;
-}
-
-std::vector<Bucket> ParameterStore::buckets(int64_t elements) const {
-  GATO_CHECK(elements > 0, "a bucket of ", elements, " elements");
-  std::vector<Bucket> buckets;
-  const auto count = static_cast<int64_t>(segments_.size());
-  for (int64_t s = 0; s < count; ++s) {
-    const Segment& segment = segments_[static_cast<size_t>(s)];
-    const bool full = !buckets.empty() && buckets.back().size >= elements && segment.size > 0;
-    if (buckets.empty() || full || s == count - 1) buckets.push_back({segment.offset, 0, s, s});
-    buckets.back().size += aligned(segment.size);
-    buckets.back().end_segment = s + 1;
-  }
-  return buckets;
 }
 
 void ParameterStore::zero_gradients() {

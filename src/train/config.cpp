@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "gato/core/error.h"
+
 #include "gato/core/excerpt.h"
 #include "gato/core/launch.h"
 
@@ -80,6 +82,33 @@ void validate_config(const LoopConfig& config, ConfigProblems& problems) {
   if (const int64_t rows = config.micro_batch_rows.rows; rows > 0 && config.batch_rows % rows != 0) {
     problems.add("micro_batch_rows", cat("is ", rows, ", which does not divide batch_rows ", config.batch_rows));
   }
+}
+
+int64_t rows_per_process(const LoopConfig& config, int64_t processes) {
+  GATO_CHECK(processes >= 1, processes, " processes");
+  if (config.batch_rows % processes == 0) return config.batch_rows / processes;
+  const int64_t below = config.batch_rows / processes * processes;
+  std::vector<std::string> numbers;
+  for (int64_t n = processes - 1; n >= 1 && numbers.size() < 2; --n) {
+    if (config.batch_rows % n == 0) numbers.push_back(cat(n));
+  }
+  for (int64_t n = processes + 1; n <= config.batch_rows; ++n) {
+    if (config.batch_rows % n == 0) {
+      numbers.push_back(cat(n));
+      break;
+    }
+  }
+  throw ConfigError(cat("train.batch_rows: ", config.batch_rows, " rows do not divide evenly among ", processes,
+                        " processes; a run with this batch can go on with ", join(numbers, " or "),
+                        " processes, a new run with ", processes, " processes can have ",
+                        below > 0 ? cat(below, " or ") : "", below + processes, " rows"));
+}
+
+int64_t micro_rows(const LoopConfig& config, int64_t processes) {
+  const int64_t rows = rows_per_process(config, processes);
+  int64_t micro = std::min(rows, config.micro_batch_rows.of(rows));
+  while (rows % micro != 0) --micro;
+  return micro;
 }
 
 void validate_config(const CommunicatorOptions& options, ConfigProblems& problems) {

@@ -25,7 +25,7 @@ data::OpenedData open_data(const TrainingConfig& config) {
 }
 
 std::shared_ptr<data::Quarantine> open_quarantine(const TrainingConfig& config, const data::RowPlan& plan,
-                                                  const Path& list) {
+                                                  const Path& list, bool writes) {
   if (config.data.on_corrupt != data::OnCorrupt::kQuarantine) return nullptr;
   std::map<std::string, int64_t> by_source;  // a later phase may open a source again, with more shards
   for (const auto& source : plan.sources()) {
@@ -34,7 +34,8 @@ std::shared_ptr<data::Quarantine> open_quarantine(const TrainingConfig& config, 
   }
   int64_t episodes = 0;
   for (const auto& [id, count] : by_source) episodes += count;
-  return std::make_shared<data::Quarantine>(list, data::quarantine_budget(config.data.quarantine_budget, episodes));
+  return std::make_shared<data::Quarantine>(list, data::quarantine_budget(config.data.quarantine_budget, episodes),
+                                            writes);
 }
 
 model::ModelShape model_shape(const tokenizer::Vocabulary& vocabulary) {

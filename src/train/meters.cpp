@@ -52,6 +52,20 @@ void LabelMeter::add_gradients(const at::Tensor& squares, const std::vector<int3
   }
 }
 
+void LabelMeter::add_up(Communicator& communicator) {
+  if (communicator.alone()) return;
+  const at::Tensor numbers = at::empty({static_cast<int64_t>(sums_.size()), 3}, at::kDouble);
+  auto* number = numbers.mutable_data_ptr<double>();
+  for (const Sums& sums : sums_) {
+    (*number++ = sums.nll, *number++ = sums.gradient, *number++ = static_cast<double>(sums.count));
+  }
+  communicator.all_reduce(numbers, "losses by task").wait();
+  number = numbers.mutable_data_ptr<double>();
+  for (Sums& sums : sums_) {
+    (sums.nll = *number++, sums.gradient = *number++, sums.count = static_cast<int64_t>(*number++));
+  }
+}
+
 void LabelMeter::clear() { sums_.assign(domains_.size(), {}); }
 
 std::map<std::string, double> LabelMeter::means(const std::vector<std::string>& names) const {
@@ -106,6 +120,26 @@ void ShareMeter::add(const data::Batch& batch) {
     ++count.labels;
     count.loss += static_cast<double>(batch.loss_weights[i]);
   }
+}
+
+void ShareMeter::add_up(Communicator& communicator) {
+  if (communicator.alone()) return;
+  const at::Tensor numbers = at::empty({static_cast<int64_t>(3 * counts_.size() + 1)}, at::kDouble);
+  auto* number = numbers.mutable_data_ptr<double>();
+  for (const Count& count : counts_) {
+    *number++ = static_cast<double>(count.tokens);
+    *number++ = static_cast<double>(count.labels);
+    *number++ = count.loss;
+  }
+  *number = static_cast<double>(positions_);
+  communicator.all_reduce(numbers, "shares of tasks").wait();
+  number = numbers.mutable_data_ptr<double>();
+  for (Count& count : counts_) {
+    count.tokens = static_cast<int64_t>(*number++);
+    count.labels = static_cast<int64_t>(*number++);
+    count.loss = *number++;
+  }
+  positions_ = static_cast<int64_t>(*number);
 }
 
 void ShareMeter::clear() {

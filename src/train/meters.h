@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gato/data/batch.h"
+#include "gato/train/communicator.h"
 
 /// What the metrics say of a stretch of training, by task and by domain.
 namespace gato::train {
@@ -21,6 +22,8 @@ class LabelMeter {
   void add(const at::Tensor& nll, const std::vector<int32_t>& sources);
   /// `squares`: double [P], squared lengths of the loss's gradient with respect to the hidden state of every position.
   void add_gradients(const at::Tensor& squares, const std::vector<int32_t>& sources);
+  /// Takes in what the meters of the other processes were told, whose data are the same.
+  void add_up(Communicator& communicator);
   void clear();
   /// Mean nll in nats per label, of the domains (tasks) that had labels.
   [[nodiscard]] std::map<std::string, double> domain_means() const { return means(domains_); }
@@ -47,6 +50,7 @@ class ShareMeter {
  public:
   explicit ShareMeter(const data::RowPlan& plan);
   void add(const data::Batch& batch);
+  void add_up(Communicator& communicator);  ///< As LabelMeter's.
   void clear();
   struct Shares {
     double tokens = 0, labels = 0, loss = 0;  ///< Each sums to 1 over the tasks.

@@ -6,18 +6,16 @@
 #include "captured_step.h"
 #include "checkpointing.h"
 #include "meters.h"
+#include "shared_parameters.h"
 #include "step_input.h"
 #include "updater.h"
 
-/// A step and its processes. Between backward and the next parameters nothing goes by the host: the step's numbers
+/// Between backward and the next parameters nothing goes by the host: the step's numbers
 /// (squared norm of the gradients, summed loss, sum of the weights) are three doubles in the memory of the model's
-/// device, Updater::sums(), from which Updater::update() decides there. So several processes can share a step at two
-/// places of Stepper::run. After the last micro-batch, before updater_.measure(): add the gradients up
-/// (store().gradients(), by its buckets()). Between measure() and update(): one all-reduce (sum) of sums(), in place,
-/// on the current stream. Where every process holds all gradients they have the same norm already: reduce places 1 and
-/// 2 alone, sums().slice(0, 1, 3). Where each keeps a share of them, measure() must see that share only, and all three
-/// places are reduced. All processes then decide alike, to the bit, and StepResult is that of the whole step; a process
-/// without a label of its own takes part with a weight of 0.
+/// device, Updater::sums(), from which Updater::update() decides there. Several processes share a step at two places:
+/// SharedParameters adds up the gradients while the last micro-batch's backward is at work, and the sums are added up
+/// between measure() and update(). So all processes decide alike, to the bit, and StepResult is that of the whole step;
+/// a process without a label of its own takes part with a weight of 0.
 namespace gato::train {
 
 /// What one step did.
@@ -31,11 +29,16 @@ struct StepResult {
 /// same parameters, batch and state give the same bits with the same number of threads.
 class Stepper {
  public:
-  /// Throws ConfigError where train.cuda_graph is on and cannot be had.
+  /// The arguments must outlive it. `optimizer` is shared's make_optimizer(). Throws ConfigError where train.cuda_graph
+  /// is on and cannot be had.
+  Stepper(const TrainingConfig& config, SharedParameters& shared, model::Model& model, OptimizerState& optimizer);
+  /// For one process.
   Stepper(const TrainingConfig& config, model::Model& model, OptimizerState& optimizer);
 
-  /// Advances `state` by one step, whether or not it is refused, and tells `meter` of every label. `meanwhile` is
-  /// called when forward and backward are on their way to the device and before they are waited for.
+  /// Advances `state` by one step, whether or not it is refused, and tells `meter` of every label of this process.
+  /// `meanwhile` is called when forward and backward are on their way to the device and before they are waited for.
+  /// With several processes the others' new values may still be on their way: SharedParameters::finish_values(). Throws
+  /// PeerError.
   StepResult run(const StepInput& input, TrainingState& state, LabelMeter& meter,
                  const std::function<void()>& meanwhile = {});
 
@@ -46,10 +49,16 @@ class Stepper {
     const BatchTensors* tensors;
   };
   [[nodiscard]] std::vector<Measured> compute_gradients(const StepInput& input, int64_t step);
+  void add_up();
   [[nodiscard]] StepResult update(const std::vector<Measured>& measured, TrainingState& state);
   static void tell(const std::vector<Measured>& measured, LabelMeter& meter);
 
+  Stepper(const TrainingConfig& config, std::unique_ptr<SharedParameters> alone, model::Model& model,
+          OptimizerState& optimizer);
+
   const TrainingConfig& config_;
+  std::unique_ptr<SharedParameters> alone_;  // of one process
+  SharedParameters& shared_;
   model::Model& model_;
   Updater updater_;
   std::unique_ptr<CapturedStep> captured_;  // with train.cuda_graph

@@ -10,10 +10,8 @@
 
 namespace gato::train {
 
-InputPreparer::InputPreparer(at::Device device, const TrainingConfig& config)
-    : device_(device),
-      micro_rows_(config.train.micro_batch_rows.of(config.train.batch_rows)),
-      padded_(config.train.cuda_graph) {
+InputPreparer::InputPreparer(at::Device device, const TrainingConfig& config, int64_t processes)
+    : device_(device), micro_rows_(micro_rows(config.train, processes)), padded_(config.train.cuda_graph) {
   if (!device.is_cpu()) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
 }
 
@@ -21,6 +19,7 @@ StepInput InputPreparer::prepare(data::Batch batch) const {
   const profile::Scope scope("tensors of the batch");
   StepInput input;
   input.batch = std::move(batch);
+  input.tokens = input.batch.tokens;
   for (int64_t first = 0; first < input.batch.rows; first += micro_rows_) {
     BatchTensors tensors = batch_tensors(input.batch, first, std::min(micro_rows_, input.batch.rows - first));
     input.micro.push_back({input.batch.first_row + first, padded_ ? pad_sizes(std::move(tensors)) : tensors});

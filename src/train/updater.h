@@ -8,6 +8,7 @@
 #include "gato/kernels/optimizer.h"
 #include "gato/model/model.h"
 #include "gato/train/config.h"
+#include "shared_parameters.h"
 
 namespace gato::train {
 
@@ -16,8 +17,9 @@ namespace gato::train {
 /// graph from its first call on.
 class Updater {
  public:
-  /// The arguments must outlive it, and the optimizer's buffers stay where they are.
-  Updater(const TrainingConfig& config, model::Model& model, OptimizerState& optimizer);
+  /// Measures and updates the parts of `shared`; the optimizer's buffers hold these one after the other. The arguments
+  /// must outlive it, and the optimizer's buffers stay where they are.
+  Updater(const TrainingConfig& config, const SharedParameters& shared, model::Model& model, OptimizerState& optimizer);
   Updater(const Updater&) = delete;
   Updater& operator=(const Updater&) = delete;
 
@@ -30,17 +32,25 @@ class Updater {
   void update();
   [[nodiscard]] kernels::UpdateOutcome read() const { return numbers_.read(); }
 
-  /// StepNumbers::sums: what processes that share a step add up between measure() and update().
+  /// StepNumbers::sums, of the parts alone: what processes that share a step add up between measure() and update().
   [[nodiscard]] const at::Tensor& sums() const { return numbers_.sums(); }
 
  private:
+  /// A stretch of the buffers that this process updates.
+  struct Part {
+    OwnPart place;
+    std::vector<kernels::UpdateSpan> spans;  // of the trainable parameters in it, counted from its begin
+  };
+  void measure_parts();
+  void update_parts();
   void run(std::unique_ptr<kernels::CapturedWork>& captured, const std::function<void()>& work);
 
   const TrainingConfig& config_;
   model::Model& model_;
   OptimizerState& optimizer_;
-  std::vector<kernels::UpdateSpan> spans_;  // of the trainable parameters
+  std::vector<Part> parts_;
   kernels::StepNumbers numbers_;
+  at::Tensor norms_;  // double [parts]: squared norms; undefined for one part
   std::unique_ptr<kernels::CapturedWork> captured_norm_, captured_update_;  // with train.cuda_graph
 };
 

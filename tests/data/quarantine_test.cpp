@@ -44,6 +44,29 @@ TEST(QuarantineTest, ListSurvivesTheProcess) {
   EXPECT_FALSE(again.holds("0124", 4, 70)) << "another version of the shard";
 }
 
+TEST(QuarantineTest, ProcessesTellEachOtherWhatTheyFound) {
+  const gato::test::TempFolder folder;
+  const Path path = folder / "quarantine.jsonl";
+  Quarantine writer(path, 5), reader(path, 5, false);
+  EXPECT_TRUE(reader.add(entry(1, 10)));
+  EXPECT_FALSE(std::filesystem::exists(path)) << "one process alone writes";
+  EXPECT_TRUE(writer.add(entry(1, 8)));
+  EXPECT_TRUE(writer.add(entry(2, 9)));
+  EXPECT_EQ(reader.num_news(), 1u);
+
+  const auto found = parse_quarantine(to_lines(writer.take_news()) + to_lines(reader.take_news()), "the processes");
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_TRUE(reader.merge(found));
+  EXPECT_FALSE(writer.merge(found)) << "it had the earlier row already";
+  EXPECT_EQ(reader.entries(), writer.entries());
+  EXPECT_EQ(reader.num_news() + writer.num_news(), 0u) << "what others found is no news";
+  EXPECT_TRUE(reader.holds("0123", 1, 8));
+  EXPECT_EQ(Quarantine(path, 5).entries(), writer.entries());
+
+  EXPECT_THROW(reader.merge({entry(3, 1), entry(4, 1), entry(5, 1), entry(6, 1)}), DataError) << "over the budget";
+  EXPECT_THROW((void)parse_quarantine("{\"source\": 1}", "rank 3"), DataError);
+}
+
 TEST(QuarantineTest, BudgetEndsTheRunAndNamesTheList) {
   const gato::test::TempFolder folder;
   const Path path = folder / "quarantine.jsonl";

@@ -11,9 +11,10 @@ namespace {
 
 using namespace testing;
 
-ParameterStore make_store(bool gradients = true) {
+ParameterStore make_store(bool gradients = true, const BucketLayout& layout = {}) {
   return ParameterStore(
-      {{"a", {3, 5}, true}, {"b", {17}, false}, {"c", {}, false}, {"d", {2, 0}, true}, {"e", {16}, true}}, gradients);
+      {{"a", {3, 5}, true}, {"b", {17}, false}, {"c", {}, false}, {"d", {2, 0}, true}, {"e", {16}, true}}, gradients,
+      false, at::kCPU, layout);
 }
 
 TEST(ParameterStoreTest, SegmentsAreAlignedAndPadded) {
@@ -33,9 +34,9 @@ TEST(ParameterStoreTest, SegmentsAreAlignedAndPadded) {
 }
 
 TEST(ParameterStoreTest, BucketsCoverTheBufferAndTheLastParameterIsAlone) {
-  const ParameterStore store = make_store();
   for (const int64_t elements : {1, 16, 17, 40, 1000}) {
-    const std::vector<Bucket> buckets = store.buckets(elements);
+    const ParameterStore store = make_store(true, {elements, 1});
+    const std::vector<Bucket>& buckets = store.buckets();
     int64_t offset = 0, segment = 0;
     for (const Bucket& bucket : buckets) {
       EXPECT_EQ(bucket.offset, offset);
@@ -48,8 +49,28 @@ TEST(ParameterStoreTest, BucketsCoverTheBufferAndTheLastParameterIsAlone) {
     EXPECT_EQ(segment, 5);
     EXPECT_EQ(buckets.back().first_segment, 4) << "the last parameter shares a bucket";
   }
-  EXPECT_EQ(store.buckets(16).size(), 4u);
-  EXPECT_EQ(store.buckets(1000).size(), 2u);
+  EXPECT_EQ(make_store(true, {16, 1}).buckets().size(), 4u);
+  EXPECT_EQ(make_store(true, {1000, 1}).buckets().size(), 2u);
+}
+
+TEST(ParameterStoreTest, BucketsDivideIntoParts) {
+  for (const int64_t parts : {1, 2, 3, 5, 7, 32}) {
+    const ParameterStore store = make_store(true, {16, parts});
+    int64_t offset = 0;
+    for (const Bucket& bucket : store.buckets()) {
+      EXPECT_EQ(bucket.offset, offset);
+      EXPECT_EQ(bucket.size % parts, 0);
+      offset += bucket.size;
+      for (int64_t s = bucket.first_segment; s < bucket.end_segment; ++s) {
+        const Segment& segment = store.segments()[static_cast<size_t>(s)];
+        EXPECT_EQ(segment.offset % kSegmentAlignment, 0);
+        EXPECT_GE(segment.offset, bucket.offset);
+        EXPECT_LE(segment.offset + segment.size, bucket.offset + bucket.size);
+      }
+    }
+    EXPECT_EQ(offset, store.values().numel());
+    EXPECT_EQ(store.num_parameters(), 49);
+  }
 }
 
 TEST(ParameterStoreTest, ViewsShareMemoryBothWays) {

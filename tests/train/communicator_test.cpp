@@ -103,6 +103,10 @@ class Recorder : public OperationObserver {
   void began(std::string_view operation) override { note("began ", operation); }
   void ended(std::string_view operation) override { note("ended ", operation); }
   void failed(std::string_view operation, std::string_view) override { note("failed ", operation); }
+  void failed(std::string_view operation, std::string_view cause) override {
+    EXPECT_FALSE(cause.empty());
+    note("failed ", operation);
+  }
   std::vector<std::string> lines;
 
  private:
@@ -118,6 +122,21 @@ TEST(CommunicatorTest, TellsAnObserverOfWaiting) {
     EXPECT_EQ(recorder->lines, expected);
     EXPECT_GT(all->seconds_waited(), 0);
   });
+}
+
+TEST(CommunicatorTest, TellsAnObserverOfTheFirstFailureAlone) {
+  const int port = free_port();
+  const auto recorder = std::make_shared<Recorder>();
+  const auto errors = in_threads(2, [&](int64_t rank) {
+    const auto all = Communicator::connect(launch_of(rank, 2, port), at::kCPU);
+    all->barrier("start");
+    if (rank == 1) return;
+    all->set_observer(recorder);
+    EXPECT_THROW(all->barrier("middle"), PeerError);
+    EXPECT_THROW(all->barrier("end"), PeerError);
+  });
+  const std::vector<std::string> expected = {"began middle", "ended middle", "failed middle"};
+  EXPECT_EQ(recorder->lines, expected);
 }
 
 TEST(CommunicatorTest, NamesTheRanksThatDoNotCome) {

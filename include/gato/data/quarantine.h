@@ -36,7 +36,9 @@ class Quarantine {
   /// Loads the list at `path`, if there is one (a last line that a kill cut short is passed over); "" keeps the list in
   /// memory only. `budget`: episodes allowed on it. Throws DataError naming file and line for a damaged list, and when
   /// it is over the budget already.
-  Quarantine(Path path, int64_t budget);
+  /// `writes`: false for those of many processes that merely read the list at `path`; what they find reaches it through
+  /// take_news() and merge().
+  Quarantine(Path path, int64_t budget, bool writes = true);
 
   /// Whether row `row` must do without the episode.
   [[nodiscard]] bool holds(const std::string& fingerprint, int64_t episode, int64_t row) const;
@@ -45,6 +47,12 @@ class Quarantine {
   /// Puts an episode on the list, durably, and logs it; false when it holds for this row already. Throws DataError
   /// naming the list when there are more episodes on it than the budget allows.
   bool add(const QuarantineEntry& entry);
+
+  /// What add() has put on the list since the last call, for other processes of the run.
+  [[nodiscard]] std::vector<QuarantineEntry> take_news();
+  [[nodiscard]] size_t num_news() const;  ///< How many take_news() would give.
+  /// Takes in what other processes found; the smallest row holds. Whether the list changed. Throws as add().
+  bool merge(const std::vector<QuarantineEntry>& found);
 
   /// Rises with every change: what was built under another version may need to be built again.
   [[nodiscard]] uint64_t version() const { return version_.load(std::memory_order_acquire); }
@@ -56,15 +64,22 @@ class Quarantine {
   void load();
   void cut_torn_line();
   void check_budget(const std::string& last_message) const;
+  bool insert(const QuarantineEntry& entry);
   [[nodiscard]] std::string place() const;
 
   Path path_;
   int64_t budget_;
+  bool writes_;
+  std::vector<QuarantineEntry> news_;
   std::optional<uintmax_t> whole_bytes_;  // of the lines that are whole, where the last one is not
   mutable std::shared_mutex mutex_;
   std::map<Key, QuarantineEntry> entries_;
   std::atomic<uint64_t> version_{0};
 };
+
+/// Entries as lines of the list's file and back. Throws DataError naming origin and line.
+[[nodiscard]] std::string to_lines(const std::vector<QuarantineEntry>& entries);
+[[nodiscard]] std::vector<QuarantineEntry> parse_quarantine(const std::string& lines, const std::string& origin);
 
 /// Episodes that `share` of `episodes` allows on the list: at least 3 unless the share is 0.
 [[nodiscard]] int64_t quarantine_budget(double share, int64_t episodes);

@@ -31,16 +31,29 @@ struct ModelInput {
   kernels::SequenceBounds bounds = {};
 };
 
+/// Told where forward and backward are. The flat buffers are laid out for that: forward reads them from their end to
+/// their beginning, backward finishes their gradients from the beginning to the end. Calls come from the threads in
+/// which forward and backward run.
+class PassListener {
+ public:
+  virtual ~PassListener() = default;
+  /// Forward is about to read the values of elements [first, end of the buffer).
+  virtual void before_values(int64_t first) = 0;
+  /// Backward has added all there is to the gradients of elements [0, end); on a GPU, put that on its stream.
+  virtual void after_gradients(int64_t end) = 0;
+};
+
 /// What a forward pass depends on besides weights and input.
 struct ForwardOptions {
-  bool training = false;         ///< Whether stochastic depth and dropout are on.
-  uint64_t seed = 0;             ///< Of the run.
-  int64_t step = 0;              ///< Number of the update.
-  int64_t first_row = 0;         ///< Number of the input's row 0 in the run's stream: which layers row r skips and what
-                                 ///< dropout drops of it depends on (seed, step, layer, r).
-  bool recompute = false;        ///< Whether backward computes the blocks again instead of keeping what is inside them:
-                                 ///< the same bits for a third more time and much less memory.
-  at::Tensor* hidden = nullptr;  ///< Receives the hidden states that the loss is computed from.
+  bool training = false;   ///< Whether stochastic depth and dropout are on.
+  uint64_t seed = 0;       ///< Of the run.
+  int64_t step = 0;        ///< Number of the update.
+  int64_t first_row = 0;   ///< Number of the input's row 0 in the run's stream: which layers row r skips and what
+                           ///< dropout drops of it depends on (seed, step, layer, r).
+  bool recompute = false;  ///< Whether backward computes the blocks again instead of keeping what is inside them:
+                           ///< the same bits for a third more time and much less memory.
+  PassListener* listener = nullptr;  ///< Null: nobody is told. Must live until backward is done.
+  at::Tensor* hidden = nullptr;      ///< Receives the hidden states that the loss is computed from.
 };
 
 /// What the blocks take besides embedded vectors, on the model's device.
@@ -76,7 +89,7 @@ class Model {
   /// Draws the parameters from `seed`, the same ones on every device. Inputs must be on `device`. Throws ConfigError
   /// for a config that validate_config refuses, ContractError for a bad shape.
   Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, Purpose purpose = Purpose::kTraining,
-        at::Device device = at::kCPU);
+        at::Device device = at::kCPU, const BucketLayout& layout = {});
   ~Model();
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
@@ -122,12 +135,18 @@ class Model {
     std::function<at::Tensor(int64_t layer, int64_t branch)> scale;          // factors of a residual branch
     std::function<at::Tensor(int64_t layer, int64_t branch, const at::Tensor& delta)> drop;  // dropout; empty: none
     bool recompute = false;  // then the functions are called after forward() has returned
+    PassListener* listener = nullptr;
   };
   class PositionCache;
+  struct Range {
+    int64_t begin = 0, end = 0;  // elements, with padding
+  };
 
   [[nodiscard]] at::ScalarType compute_type() const;
 
   void bind_parameters();
+  void find_block_ranges();
+  void tell_of_gradients(const at::Tensor& input, int64_t layer, PassListener* listener) const;
   [[nodiscard]] at::Tensor embed(kernels::EmbeddingInput input, const at::Tensor& patches) const;
   [[nodiscard]] at::Tensor run_blocks(at::Tensor x, const BlockHooks& hooks) const;
   /// One block, from (residual stream, what is to be added to it) to the same behind it.
@@ -145,7 +164,8 @@ class Model {
   kernels::EmbeddingTables tables_;
   kernels::PatchEmbedderParameters patch_embedder_;
   std::vector<Block> blocks_;
-  kernels::RelativeBiases biases_;  // relative positions only
+  std::vector<Range> block_ranges_;  // in the flat buffers, by layer; the last layer's block comes first
+  kernels::RelativeBiases biases_;   // relative positions only
   kernels::Parameter final_gain_, final_offset_, head_;
 };
 

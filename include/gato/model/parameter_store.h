@@ -31,6 +31,12 @@ struct Bucket {
 };
 constexpr int64_t kBucketElements = int64_t{1} << 22;  ///< 16 MiB of fp32: enough to hide a message's latency.
 
+/// How the buffers are cut into buckets.
+struct BucketLayout {
+  int64_t elements = kBucketElements;  ///< A bucket is closed once it has that many; > 0.
+  int64_t parts = 1;                   ///< Every bucket is padded so that it divides into as many equal parts; > 0.
+};
+
 /// All parameters in one flat fp32 buffer, and their gradients in another, in the order in which backward finishes them
 /// (the token table last). Operations get views; optimizer, snapshots and communication see two tensors. A store for
 /// bf16 computing has a third buffer, the values rounded to bf16, which update() writes in the same pass; whoever
@@ -46,7 +52,7 @@ class ParameterStore {
   /// Lays the parameters out in the given order and fills them with zeros. Without gradients the store serves inference
   /// alone. Throws ContractError for a name that comes twice.
   ParameterStore(std::vector<Declaration> declarations, bool with_gradients, bool with_compute = false,
-                 at::Device device = at::kCPU);
+                 at::Device device = at::kCPU, const BucketLayout& layout = {});
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 
@@ -54,10 +60,10 @@ class ParameterStore {
   [[nodiscard]] const Segment* find(std::string_view name) const;  ///< Null when there is none.
   [[nodiscard]] int64_t num_parameters() const;                    ///< Without padding.
 
-  /// The buffer in buckets of whole segments, in the order in which backward finishes them, each closed once it has
-  /// `elements`; the last segment, the token table, is a bucket of its own, since all of backward adds to it where it
-  /// is also the head. They cover the buffer without gap or overlap.
-  [[nodiscard]] std::vector<Bucket> buckets(int64_t elements = kBucketElements) const;
+  /// The buffer in buckets of whole segments, in the order in which backward finishes them, as the layout says; the
+  /// last segment, the token table, is a bucket of its own, since all of backward adds to it where it is also the head.
+  /// They cover the buffer without gap or overlap.
+  [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
 
   [[nodiscard]] const at::Tensor& values() const { return values_; }        ///< fp32 [elements with padding].
   [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< The same; undefined without gradients.
@@ -91,6 +97,7 @@ class ParameterStore {
 
  private:
   std::vector<Segment> segments_;
+  std::vector<Bucket> buckets_;
   std::unordered_map<std::string, size_t> index_;
   at::Tensor values_, gradients_, compute_;
 };

@@ -142,6 +142,14 @@ GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
                        "The same for the start, the first step, a validation and a save, which may take longer."))
 void validate_config(const LoopConfig& config, ConfigProblems& problems);
 
+/// Rows of a step that each of `processes` takes. Throws ConfigError, naming the nearest sizes that work, when they do
+/// not divide evenly.
+[[nodiscard]] int64_t rows_per_process(const LoopConfig& config, int64_t processes);
+
+/// Rows per forward pass of each of `processes`: train.micro_batch_rows, or the largest number below it that divides a
+/// process's rows.
+[[nodiscard]] int64_t micro_rows(const LoopConfig& config, int64_t processes);
+
 /// How the processes of a run exchange (docs/distributed.md).
 struct CommunicatorOptions {
   double connect_seconds = 120;   ///< How long processes wait for each other at the start; > 0.
