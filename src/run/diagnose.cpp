@@ -177,9 +177,9 @@ class Inquiry {
     std::vector<std::string> sentences;
     for (const Other& other : others_) {
       if (other.verdict != worst) continue;
-      diagnosis.culprits.push_back(
-          {other.rank, other.last ? cat(place_of(*other.last), " ", other.why, "; it was last ", doing(*other.last))
-                                  : cat("rank ", other.rank, " ", other.why)});
+      diagnosis.culprits.push_back({other.rank, other.last ? cat(place_of(*other.last), " ", other.why,
+                                                                 "; its last heartbeat: ", doing(*other.last))
+                                                           : cat("rank ", other.rank, " ", other.why)});
     }
     constexpr size_t kMostNamed = 8;
     for (size_t i = 0; i < std::min(kMostNamed, diagnosis.culprits.size()); ++i) {
