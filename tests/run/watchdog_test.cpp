@@ -47,7 +47,7 @@ TEST_F(WatchdogTest, NamesWhatStandsStill) {
 TEST_F(WatchdogTest, StaysSilentWhileThereIsProgress) {
   const auto watchdog = make({0.5, 1, 60, 60});
   watchdog->add_step(0.001);
-  for (int i = 0; i < 60; ++i) {
+  for (int i = 0; i < 40; ++i) {
     watchdog->enter("step", Watchdog::Limit::kStep);
     std::this_thread::sleep_for(milliseconds(20));
   }
@@ -57,11 +57,11 @@ TEST_F(WatchdogTest, StaysSilentWhileThereIsProgress) {
 TEST_F(WatchdogTest, LongWorkHasALongLimit) {
   const auto watchdog = make({0.2, 1, 60, 60});
   watchdog->enter("saving", Watchdog::Limit::kLong);
-  std::this_thread::sleep_for(milliseconds(600));
+  std::this_thread::sleep_for(milliseconds(400));
   EXPECT_EQ(expired_, 0);
   watchdog->add_step(0.001);
   watchdog->enter("reading a debugger's mind", Watchdog::Limit::kNone);
-  std::this_thread::sleep_for(milliseconds(600));
+  std::this_thread::sleep_for(milliseconds(400));
   EXPECT_EQ(expired_, 0);
 }
 
