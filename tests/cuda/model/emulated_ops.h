@@ -25,7 +25,7 @@ class EmulatedCapture final : public CapturedWork {
 };
 
 /// The CUDA half's operations, their kernels run by the emulator.
-class EmulatedOps final : public cuda::TensorOps {
+class EmulatedOps : public cuda::TensorOps {
  public:
   [[nodiscard]] int num_devices() const override { return 1; }
   [[nodiscard]] GpuProperties properties(int) const override { return {"emulated", int64_t{1} << 30, 90, 108}; }
