@@ -202,6 +202,10 @@ class Steps(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "no strategy"):
             steps.play(own_run(strategy="pipeline"))
 
+    def test_steps_that_never_end_are_refused(self):
+        with self.assertRaisesRegex(ValueError, "1000000 micro-batches of 2 layers would take minutes"):
+            steps.play(own_run(micro_batches=10**6))
+
     def test_micro_batches_exchange_once(self):
         one, four = steps.play(own_run(micro_batches=1)), steps.play(own_run(micro_batches=4))
         self.assertAlmostEqual(one.busy["network"], four.busy["network"])
@@ -373,7 +377,7 @@ class Damage(unittest.TestCase):
                 try:
                     self.read_all()
                 except InputError as error:
-                    self.assertRegex(str(error), r"\.(json|yaml)|h100|a100")
+                    self.assertRegex(str(error), r"\.json")
             path.write_bytes(data)
 
     def test_a_number_says_where_it_comes_from(self):

@@ -158,7 +158,7 @@ def head_cost(device: Device, software: Software, model: Model, batch: Batch) ->
 
 
 def embedding_cost(device: Device, software: Software, model: Model, batch: Batch) -> LayerCost:
-    """Rows of a table read and written in forward, read, added, written in backward (docs/kernels.md: 12 bytes each)."""
+    """Rows of a table read and written; in backward read, added, written (docs/kernels.md: 12 bytes each)."""
     each = stream_seconds(device, software, 12.0 * batch.all_tokens() * model.width, 2)
     return LayerCost(each, each)
 

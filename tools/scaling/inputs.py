@@ -280,6 +280,15 @@ class Inputs:
             for row in self._group(group, f"{self.where('published')}: group {number}")
         ]
 
+    def not_simulated(self) -> list[list[str]]:
+        """Published rows that are no data parallelism, and why they are left out."""
+        place = self.where("published")
+        found = field(self.files["published"], "not_simulated", list, place)
+        for line in found:
+            if not isinstance(line, list) or len(line) != 2 or any(not isinstance(text, str) for text in line):
+                raise InputError(f"{place}: not_simulated: {json.dumps(line)[:60]} is not a row and a reason")
+        return list(found)
+
     def _group(self, group: Any, place: str) -> list[Row]:
         name = field(group, "name", str, place)
         place = f"{place} ({name})"
@@ -334,7 +343,12 @@ class Inputs:
     def own_model(self, name: str) -> tuple[Model, dict[str, int]]:
         """One of our configurations and its rows, tokens and micro-batch."""
         path = self.root / field(self.table("ours", "models"), name, str, self.where("ours"))
-        config = read_config(path)
+        try:
+            return self._own_model(name, path, read_config(path))
+        except InputError as error:
+            raise InputError(f"{self.where('ours')}: models: {name}: {error}") from error
+
+    def _own_model(self, name: str, path: pathlib.Path, config: dict[str, str]) -> tuple[Model, dict[str, int]]:
         sizes = {
             key: config_number(config, f"model.{key}", path)
             for key in ("layers", "width", "heads", "head_dim", "hidden")
@@ -384,7 +398,7 @@ def read_config(path: pathlib.Path) -> dict[str, str]:
     """The lines `section:` and `  key: value` of one of configs/*.yaml; what nests deeper is passed over."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     found, section = {}, ""
     for line in text.splitlines():

@@ -37,6 +37,7 @@ class Prediction:
 
 def run_of(inputs: Inputs, cluster: str, name: str, gpus: int, rows_per_gpu: int) -> Run:
     """One of ours. Micro-batches are as large as the configuration says, or as rows are few."""
+    where = f"{inputs.where('ours')}: {cluster}"
     place = field(inputs.table("ours", "clusters"), cluster, dict, inputs.where("ours"))
     if gpus < 1:
         raise InputError(f"{name} on {gpus} GPUs")
@@ -48,9 +49,9 @@ def run_of(inputs: Inputs, cluster: str, name: str, gpus: int, rows_per_gpu: int
         raise InputError(f"{name}: {rows_per_gpu // micro_batch} micro-batches, at most {MOST['micro_batches']}")
     batch = Batch(micro_batch, sizes["tokens"], inputs.own("sequence"), inputs.own("loss_share"))
     return Run(
-        inputs.device(field(place, "device", str, cluster)),
-        inputs.fabric(field(place, "fabric", str, cluster)),
-        inputs.software(field(place, "software", str, cluster), model.head_dim),
+        inputs.device(field(place, "device", str, where)),
+        inputs.fabric(field(place, "fabric", str, where)),
+        inputs.software(field(place, "software", str, where), model.head_dim),
         model,
         batch,
         rows_per_gpu // micro_batch,

@@ -13,6 +13,7 @@ from .compute import Batch, Device, Model, Software
 from .events import COMPUTE, Schedule, Timeline
 
 SAMPLES = 256  # steps over whose slowest GPUs a step's time is averaged
+MOST_LAYERS = 100_000  # of all micro-batches
 PLAYED = 5  # of them that are played; times between are interpolated
 
 
@@ -188,6 +189,9 @@ def tasks(run: Run, compute_scale: float = 1.0, with_collectives: bool = True) -
     """Of one step. What the program does between steps takes its time whatever the GPU's speed."""
     if run.gpus < 1 or run.micro_batches < 1:
         raise ValueError(f"a step of {run.micro_batches} micro-batches on {run.gpus} GPUs")
+    if run.micro_batches * run.model.layers > MOST_LAYERS:
+        layers = f"{run.micro_batches} micro-batches of {run.model.layers} layers"
+        raise ValueError(f"a step of {layers} would take minutes to play, at most {MOST_LAYERS} in all")
     builders = {"full_shard": _full_shard, "data_parallel": _data_parallel}
     if run.strategy not in builders:
         raise ValueError(f"there is no strategy {run.strategy!r}; known are {', '.join(builders)}")
