@@ -18,6 +18,7 @@ namespace {
 
 constexpr const char* kLibrary = "libgato_cuda.so";
 constexpr const char* kEntry = "gato_cuda_device_ops";
+constexpr const char* kInterfaceEntry = "gato_cuda_device_interface";
 
 std::array<const DeviceOps*, static_cast<size_t>(at::DeviceType::COMPILE_TIME_MAX_DEVICE_TYPES)>& table() {
   static std::array<const DeviceOps*, static_cast<size_t>(at::DeviceType::COMPILE_TIME_MAX_DEVICE_TYPES)> ops{};
@@ -49,7 +50,10 @@ Loaded load_library() {
       return {nullptr, cat(place.string(), " does not load: ", reason == nullptr ? "no reason given" : reason)};
     }
     const auto entry = reinterpret_cast<DeviceOpsEntry>(dlsym(library, kEntry));
-    if (entry == nullptr) return {nullptr, cat(place.string(), " has no ", kEntry, ": it is of another version")};
+    const auto interface = reinterpret_cast<DeviceInterfaceEntry>(dlsym(library, kInterfaceEntry));
+    if (entry == nullptr || interface == nullptr || std::string_view(interface()) != GATO_DEVICE_INTERFACE) {
+      return {nullptr, cat(place.string(), " is of another version than this program: build both of one checkout")};
+    }
     return {entry(), ""};
   }
   return {nullptr, cat("this build has no CUDA half (looked for ", join(places, ", "),

@@ -137,7 +137,9 @@ class ScopedDeviceOps {
   const DeviceOps* before_;
 };
 
-/// What libgato_cuda.so exports as `gato_cuda_device_ops`: its operations, which live as long as the process.
+/// What libgato_cuda.so exports as `gato_cuda_device_ops`: its operations, which live as long as the process; and as
+/// `gato_cuda_device_interface` a checksum of the headers that it was built with.
 using DeviceOpsEntry = const DeviceOps* (*)();
+using DeviceInterfaceEntry = const char* (*)();
 
 }  // namespace gato::kernels

@@ -56,6 +56,20 @@ TEST(OpenDeviceDeathTest, AGpuThatCannotBeHadSaysWhy) {
   EXPECT_EXIT(automatic(), ::testing::ExitedWithCode(0), "");
 }
 
+// Any library has no entries of ours; one of another version has other ones.
+TEST(OpenDeviceDeathTest, ALibraryOfAnotherVersionIsRefusedAndNotCalled) {
+  const auto foreign = [] {
+    std::string library;
+    std::ifstream maps("/proc/self/maps");
+    for (std::string line; std::getline(maps, line) && library.empty();) {
+      if (line.find("libc10.so") != std::string::npos) library = line.substr(line.find('/'));
+    }
+    setenv("GATO_CUDA_LIBRARY", library.c_str(), 1);
+    expect_error<DeviceError>("cuda", {library, "another version"});
+  };
+  EXPECT_EXIT(foreign(), ::testing::ExitedWithCode(0), "");
+}
+
 TEST(OpenDeviceDeathTest, OtherNamesAreRefused) {
   for (const char* name : {"gpu", "cuda:", "cuda:x", "cuda:1234", "cuda0", ""}) {
     EXPECT_EXIT(expect_error<ConfigError>(name, {cat("'", name, "'"), "cuda:N"}), ::testing::ExitedWithCode(0), "")

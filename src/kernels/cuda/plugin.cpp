@@ -170,3 +170,5 @@ extern "C" const gato::kernels::DeviceOps* gato_cuda_device_ops() {
   static const gato::kernels::cuda::CudaOps ops;
   return &ops;
 }
+
+extern "C" const char* gato_cuda_device_interface() { return GATO_DEVICE_INTERFACE; }
