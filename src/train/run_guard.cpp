@@ -96,6 +96,7 @@ RunGuard::~RunGuard() {
 }
 
 void RunGuard::join(const std::shared_ptr<Communicator>& communicator, const Path& run_folder) {
+  communicator_ = communicator;
   communicator->set_observer(std::shared_ptr<OperationObserver>(this, [](OperationObserver*) {}));
   run::HeartbeatOptions options;
   options.folder = run_folder / "ranks";
@@ -225,12 +226,26 @@ void RunGuard::count_failure(const std::string& message) {
   }
 }
 
+/// Launchers take the first process that ends as a reason to end the others, mpirun within a second: so nobody ends
+/// before all have saved.
+void RunGuard::leave_together() {
+  if (!training_ || !communicator_ || communicator_->alone()) return;
+  communicator_->set_observer(nullptr);
+  try {
+    communicator_->barrier("end of the run");
+  } catch (const PeerError& error) {
+    log::warning("train", "everything is done, but others are lost: ", error.what());
+  }
+}
+
 void RunGuard::watch(const std::function<void()>& body) {
   try {
     body();
+    leave_together();
     if (progress_) progress_->ended_well();
     finish(run::RankEnd::kDone, "finished");
   } catch (const Interrupted& stop) {
+    leave_together();
     if (progress_) progress_->ended_well();
     finish(run::RankEnd::kDone, stop.what());
     throw;
@@ -243,6 +258,7 @@ void RunGuard::watch(const std::function<void()>& body) {
     throw;
   } catch (const PeerError& error) {
     end_within(kDiagnosing);
+    communicator_.reset();
     if (failure_.empty()) failure_ = blame(error.what());  // it came before anybody observed
     finish(run::RankEnd::kPeer, failure_);
     count_failure(failure_);

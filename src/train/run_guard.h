@@ -80,6 +80,7 @@ class RunGuard : public OperationObserver {
   void stop_before_training();
   [[nodiscard]] std::string blame(const std::string& failure);
   void remember_stacks();
+  void leave_together();
   void finish(run::RankEnd end, const std::string& message);
   void count_failure(const std::string& message);
 
@@ -89,6 +90,7 @@ class RunGuard : public OperationObserver {
   std::atomic<bool> training_{false};
   double step_began_ = 0;  // seconds of a steady clock
   InjectedFaults faults_;
+  std::shared_ptr<Communicator> communicator_;
   std::mutex mutex_;  // of all below
   std::vector<Phase> phases_;
   std::string stacks_;   // of the first failure
