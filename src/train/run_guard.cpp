@@ -246,7 +246,7 @@ void RunGuard::watch(const std::function<void()>& body) {
     finish(run::RankEnd::kDone, "finished");
   } catch (const Interrupted& stop) {
     leave_together();
-    if (progress_) progress_->ended_well();
+    if (progress_) progress_->leave();
     finish(run::RankEnd::kDone, stop.what());
     throw;
   } catch (const ConfigError& error) {

@@ -43,12 +43,12 @@ class ProgressGuard {
 
   /// Cheap enough for every step, and not lost when the process is killed: one small write without fsync.
   void working_on(int64_t step);
-  /// This attempt finished, or was stopped and saved: earlier failures are forgotten.
+  /// This attempt did what it was to do: earlier failures are forgotten.
   void ended_well();
   /// This attempt failed. Throws NoProgressError when it was the `most`-th in a row at its step. Before the first step
   /// nothing is counted: the launcher's own limit holds there.
   void failed(std::string_view message);
-  /// This attempt ended for a reason that says nothing of its step (a wrong setting).
+  /// This attempt ended for a reason that says nothing of its step (a stop signal, a wrong setting).
   void leave();
 
  private:
