@@ -222,10 +222,8 @@ bool EvaluationQueue::close(QueuedBatch& batch) {
     fs::remove(path);
     return false;
   }
-  for (const std::string& entry : names_in(batch.folder())) {
-    std::error_code ignored;
-    if (is_left_by_create_file(entry)) fs::remove(batch.folder() / entry, ignored);
-  }
+  remove_left_by_create_file(batch.folder());
+  remove_left_by_create_file(folder_.results_path(batch.batch().step, batch.batch().suite));
   return true;
 }
 
@@ -265,7 +263,8 @@ int64_t enqueue_due(const RunFolder& folder) {
 
 std::set<int64_t> checkpoints_in_use(const RunFolder& folder) {
   std::set<int64_t> steps;
-  for (const QueuedBatch* batch : EvaluationQueue(folder.root()).open_batches()) {
+  EvaluationQueue queue(folder.root());
+  for (const QueuedBatch* batch : queue.open_batches()) {
     if (!batch->is_finished()) steps.insert(batch->batch().step);
   }
   return steps;

@@ -32,7 +32,8 @@ bool is_result_of(const TaskResult& result, const JobBatch& batch, const JobPart
   return result.task == part.task.task && result.checkpoint == batch.checkpoint && result.suite == batch.suite &&
          result.shard == part.shard && result.num_shards == part.num_shards &&
          static_cast<int64_t>(result.rollouts.size()) == part.task.rollouts &&
-         (part.is_text() || (result.decoding.rule == part.task.rule && result.decoding.prompt == batch.settings.prompt));
+         (part.is_text() ||
+          (result.decoding.rule == part.task.rule && result.decoding.prompt == batch.settings.prompt));
 }
 
 bool has_result(const Path& results, const JobBatch& batch, const JobPart& part) {
@@ -86,14 +87,16 @@ class Worker {
   bool step() {
     const std::vector<QueuedBatch*> batches = queue_.open_batches();
     has_open_jobs_ = false;
+    std::set<std::string> busy;
     for (QueuedBatch* batch : batches) {
-      take_from_the_gone(*batch);
+      take_from_the_gone(*batch, busy);
       if (batch->is_finished()) {
         finish_batch(queue_, *batch);
       } else {
         has_open_jobs_ = true;
       }
     }
+    watch_.remove_gone(busy);
     for (const Place& place : candidates(batches)) {
       if (options_.is_stopped()) return false;
       const JobEvent claim{JobEventKind::kClaimed, presence_.name(), "", seconds_since_1970()};
@@ -106,11 +109,13 @@ class Worker {
     return false;
   }
 
-  void take_from_the_gone(QueuedBatch& batch) {
+  /// Adds those that still have a job to `busy`.
+  void take_from_the_gone(QueuedBatch& batch, std::set<std::string>& busy) {
     for (size_t job = 0; job < batch.batch().jobs.size(); ++job) {
       const JobStatus status = batch.status(job);
       if (status.state != JobState::kRunning || status.worker == presence_.name()) continue;
       const auto reason = watch_.gone(status.worker);
+      if (!reason) busy.insert(status.worker);
       if (!reason || !batch.add(job, {JobEventKind::kLost, presence_.name(), *reason, seconds_since_1970()})) continue;
       log::warning("eval", batch.name(), ", job ", job, ": ", *reason, "; it is tried again");
     }
@@ -125,7 +130,8 @@ class Worker {
       const size_t offset = jobs == 0 ? 0 : hash_name(presence_.name()) % jobs;
       for (size_t i = 0; i < jobs; ++i) {
         const size_t job = (i + offset) % jobs;
-        if (batch->status(job).state == JobState::kPending && !failed_here(*batch, job)) places.emplace_back(batch, job);
+        if (batch->status(job).state == JobState::kPending && !failed_here(*batch, job))
+          places.emplace_back(batch, job);
       }
     };
     for (const bool is_loaded : {true, false}) {
@@ -183,7 +189,7 @@ class Worker {
       const auto matches = [&](const JobPart& part) { return is_result_of(result, jobs, part); };
       GATO_CHECK(std::any_of(job.parts.begin(), job.parts.end(), matches), "a result of ", result.task,
                  " that the job does not ask for");
-      write_result_once(results, result);
+      static_cast<void>(write_result_once(results, result));
     }
   }
 
@@ -197,8 +203,8 @@ class Worker {
     while (true) {
       const JobStatus status = batch.status(job);
       const bool is_ours = status.state == JobState::kRunning && status.worker == presence_.name();
-      const bool may_be_done = status.state == JobState::kPending || status.state == JobState::kRunning ||
-                               status.state == JobState::kFailed;
+      const bool may_be_done =
+          status.state == JobState::kPending || status.state == JobState::kRunning || status.state == JobState::kFailed;
       if (kind == JobEventKind::kDone ? !may_be_done : !is_ours) return;
       if (batch.add(job, {kind, presence_.name(), reason, seconds_since_1970()})) return;
     }

@@ -1,5 +1,6 @@
 #include "run/exclusive_file.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <cerrno>
 #include <random>
 #include <system_error>
+#include <utility>
 
 #include "gato/core/error.h"
 #include "gato/core/text.h"
@@ -22,40 +24,70 @@ Path unused_name_beside(const Path& path) {
   return path.parent_path() / cat(".", path.filename().string(), ".", ::getpid(), "-", tag, "-", counter++, kSuffix);
 }
 
-/// Removes a file at the end of a scope.
-class Remover {
+/// A new file that is removed at the end of a scope.
+class TemporaryFile {
  public:
-  explicit Remover(const Path& path) : path_(path) {}
-  Remover(const Remover&) = delete;
-  Remover& operator=(const Remover&) = delete;
-  ~Remover() { ::unlink(path_.c_str()); }
+  explicit TemporaryFile(Path path) : path_(std::move(path)) {}
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  ~TemporaryFile() { ::unlink(path_.c_str()); }
+  [[nodiscard]] const Path& path() const { return path_; }
 
  private:
-  const Path& path_;
+  Path path_;
 };
+
+[[noreturn]] void throw_io(const Path& path, const char* doing, int error) {
+  throw IoError(cat(path.string(), ": cannot ", doing, ": ", std::generic_category().message(error),
+                    error == ENOSPC ? "; free some space there" : "; check the disk and the folder's permissions"),
+                error);
+}
 
 }  // namespace
 
+void write_whole(const Path& path, std::string_view content, bool durable) {
+  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+  if (file < 0) throw_io(path, "open for writing", errno);
+  int error = 0;
+  while (error == 0 && !content.empty()) {
+    const ssize_t count = ::write(file, content.data(), content.size());
+    if (count > 0) content.remove_prefix(static_cast<size_t>(count));
+    if (count <= 0 && errno != EINTR) error = count == 0 ? ENOSPC : errno;
+  }
+  if (error == 0 && durable && ::fsync(file) != 0) error = errno;
+  if (::close(file) != 0 && error == 0) error = errno;
+  if (error != 0) throw_io(path, "write", error);
+}
+
 bool create_file(const Path& path, std::string_view content) {
-  const Path temporary = unused_name_beside(path);
-  write_file_atomic(temporary, content);
-  const Remover remover(temporary);
-  if (::link(temporary.c_str(), path.c_str()) != 0) {
+  constexpr int kMostTries = 10;  // whoever tidies up may take the file below for one that a killed process left
+  make_folders(path.parent_path());
+  for (int tries = 1;; ++tries) {
+    const TemporaryFile temporary(unused_name_beside(path));
+    write_whole(temporary.path(), content, true);
+    if (::link(temporary.path().c_str(), path.c_str()) == 0) break;
     const int error = errno;
+    if (error == ENOENT && tries < kMostTries) continue;
     struct stat status {};
     // A network share may carry a link out, lose its answer, and refuse the repetition: the count of names tells.
-    const bool is_ours = ::stat(temporary.c_str(), &status) == 0 && status.st_nlink == 2;
-    if (!is_ours && error == EEXIST) return false;
-    if (!is_ours) {
-      throw IoError(cat(path.string(), ": cannot give a file this name: ", std::generic_category().message(error),
-                        "; the folder must be on a file system with hard links"),
-                    error);
-    }
+    if (::stat(temporary.path().c_str(), &status) == 0 && status.st_nlink == 2) break;
+    if (error == EEXIST) return false;
+    throw IoError(cat(path.string(), ": cannot give a file this name: ", std::generic_category().message(error),
+                      "; the folder must be on a file system with hard links"),
+                  error);
   }
   fsync_folder(path.parent_path());
   return true;
 }
 
-bool is_left_by_create_file(std::string_view name) { return name.starts_with('.') && name.ends_with(kSuffix); }
+void remove_left_by_create_file(const Path& folder) {
+  std::error_code error;
+  std::filesystem::directory_iterator walk(folder, error);
+  for (; !error && walk != std::filesystem::directory_iterator(); walk.increment(error)) {
+    const std::string name = walk->path().filename().string();
+    std::error_code ignored;
+    if (name.starts_with('.') && name.ends_with(kSuffix)) std::filesystem::remove(walk->path(), ignored);
+  }
+}
 
 }  // namespace gato::run

@@ -10,7 +10,10 @@ namespace gato::run {
 /// carry out on the server. A kill leaves the file whole or not at all (and a hidden one beside it). Throws IoError.
 [[nodiscard]] bool create_file(const Path& path, std::string_view content);
 
-/// Whether `name` is that of a hidden file a killed create_file() may leave.
-[[nodiscard]] bool is_left_by_create_file(std::string_view name);
+/// Writes a file as it comes, over what has that name; `durable` adds fsync. For names that nobody reads yet. IoError.
+void write_whole(const Path& path, std::string_view content, bool durable);
+
+/// Removes the hidden files that killed create_file() calls left in a folder. One that is at work makes its file anew.
+void remove_left_by_create_file(const Path& folder);
 
 }  // namespace gato::run

@@ -20,7 +20,7 @@ namespace {
 constexpr const char* kFormat = "gato-jobs";
 constexpr int64_t kVersion = 1;
 const std::initializer_list<std::string_view> kEventNames = {"claimed",  "done",      "failed", "lost",
-                                                                 "returned", "cancelled", "retried"};
+                                                             "returned", "cancelled", "retried"};
 
 Json part_json(const JobPart& part) {
   Json json = planned_task_json(part.task);

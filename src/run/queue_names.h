@@ -13,8 +13,8 @@ inline constexpr const char* kJobsName = "jobs.json";
 inline constexpr const char* kClosedName = "closed";
 inline constexpr const char* kWorkersName = "workers";  ///< Folder beside the batches, whose names hold an '@'.
 
-/// Whether `name` may name a worker: it becomes a file name. 1 to 120 letters, digits, "_", "-" and ".", the first not a
-/// point.
+/// Whether `name` may name a worker: it becomes a file name. 1 to 120 letters, digits, "_", "-" and ".", the first not
+/// a point.
 [[nodiscard]] bool is_worker_name(std::string_view name);
 
 /// "job-00007.3.json": event 3 of job 7.

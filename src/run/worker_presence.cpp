@@ -15,6 +15,7 @@
 #include "gato/core/log.h"
 #include "gato/core/text.h"
 #include "gato/run/evaluation_worker.h"
+#include "run/exclusive_file.h"
 #include "run/json_values.h"
 #include "run/process_status.h"
 #include "run/queue_names.h"
@@ -48,6 +49,19 @@ std::string new_worker_name() {
   std::string tag;
   for (int i = 0; i < 8; ++i) tag += kDigits[random() % kDigits.size()];
   return cat(host_part(), "-", ::getpid(), "-", tag);
+}
+
+/// Those that have a file, sorted.
+std::vector<std::string> worker_names(const Path& workers) {
+  std::vector<std::string> names;
+  std::error_code error;
+  fs::directory_iterator walk(workers, error);
+  for (; !error && walk != fs::directory_iterator(); walk.increment(error)) {
+    const Path& path = walk->path();
+    if (path.extension() == ".json" && is_worker_name(path.stem().string())) names.push_back(path.stem().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 std::optional<WorkerState> read_state(const Path& workers, const std::string& name) {
@@ -95,14 +109,9 @@ WorkerState parse_worker_state(std::string_view text, const std::string& origin)
 
 std::vector<WorkerState> read_workers(const RunFolder& folder) {
   std::vector<WorkerState> workers;
-  std::error_code error;
-  fs::directory_iterator walk(workers_folder(folder), error);
-  for (; !error && walk != fs::directory_iterator(); walk.increment(error)) {
-    const std::string name = walk->path().stem().string();
-    if (!is_worker_name(name) || walk->path().extension() != ".json") continue;
+  for (const std::string& name : worker_names(workers_folder(folder))) {
     if (auto state = read_state(workers_folder(folder), name)) workers.push_back(std::move(*state));
   }
-  std::sort(workers.begin(), workers.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return workers;
 }
 
@@ -121,7 +130,10 @@ struct WorkerPresence::Shared {
       state.beat += 1;
       text = to_json(state);
     }
-    write_file_atomic(path, text);
+    // Without fsync: a sign of life that a power failure takes away is of no use.
+    const Path temporary = path.parent_path() / cat(".", state.name, ".new");
+    write_whole(temporary, text, false);
+    fs::rename(temporary, path);
   }
 
   void beat(double seconds) {
@@ -148,6 +160,7 @@ WorkerPresence::WorkerPresence(const RunFolder& folder, double beat_seconds) : s
   if (const auto status = process_status(state.process)) state.process_start = status->start;
   state.doing = "nothing";
   shared_->path = state_path(workers_folder(folder), state.name);
+  make_folders(workers_folder(folder));
   shared_->write();
   shared_->thread = std::thread([shared = shared_, beat_seconds] { shared->beat(beat_seconds); });
 }
@@ -190,6 +203,13 @@ std::optional<std::string> LeaseWatch::gone(const std::string& worker) {
   const double silent = now_() - seen->second.since;
   if (silent < lease_seconds_) return std::nullopt;
   return cat("worker ", worker, " has shown no sign of life for ", format_seconds(silent));
+}
+
+void LeaseWatch::remove_gone(const std::set<std::string>& needed) {
+  for (const std::string& name : worker_names(workers_)) {
+    std::error_code ignored;
+    if (!needed.contains(name) && gone(name)) fs::remove(state_path(workers_, name), ignored);
+  }
 }
 
 }  // namespace gato::run

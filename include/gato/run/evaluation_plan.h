@@ -46,11 +46,11 @@ void validate_config(const EvaluationConfig& config, ConfigProblems& problems);
 /// How the jobs of a plan or batch are played: all that bears on the rollouts besides checkpoint, task and seeds.
 struct PlaySettings {
   uint64_t seed = 0;
-  int64_t slots = 64;            ///< Environments per forward pass, at most; > 0.
-  std::string prompt = "none";   ///< "none" or "demonstration".
-  std::string weights = {};      ///< "fp32", "bf16", "int8" or "": as trained.
-  int64_t record_episodes = 1;   ///< Per task, from its first episode.
-  int64_t max_attempts = 3;      ///< > 0.
+  int64_t slots = 64;           ///< Environments per forward pass, at most; > 0.
+  std::string prompt = "none";  ///< "none" or "demonstration".
+  std::string weights = {};     ///< "fp32", "bf16", "int8" or "": as trained.
+  int64_t record_episodes = 1;  ///< Per task, from its first episode.
+  int64_t max_attempts = 3;     ///< > 0.
   bool operator==(const PlaySettings&) const = default;
 };
 

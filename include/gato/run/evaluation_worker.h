@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,11 +18,11 @@ namespace gato::run {
 /// What a worker says of itself: eval/queue/workers/<name>.json.
 struct WorkerState {
   std::string name;
-  std::string machine;        ///< Where `process` can be looked for.
+  std::string machine;  ///< Where `process` can be looked for.
   int64_t process = 0;
   uint64_t process_start = 0;
-  int64_t beat = 0;           ///< Grows while it lives: who stands still is told by it, not by clocks.
-  std::string doing;          ///< For people.
+  int64_t beat = 0;   ///< Grows while it lives: who stands still is told by it, not by clocks.
+  std::string doing;  ///< For people.
   bool operator==(const WorkerState&) const = default;
 };
 [[nodiscard]] std::string to_json(const WorkerState& state);
@@ -54,6 +55,8 @@ class LeaseWatch {
   LeaseWatch(const RunFolder& folder, double lease_seconds, std::function<double()> now = {});
   /// Why the worker counts as gone; nothing while it lives or that is not known yet.
   [[nodiscard]] std::optional<std::string> gone(const std::string& worker);
+  /// Removes the files of workers that are gone, except those in `needed`.
+  void remove_gone(const std::set<std::string>& needed);
 
  private:
   struct Seen {
@@ -66,17 +69,17 @@ class LeaseWatch {
   std::map<std::string, Seen> seen_;
 };
 
-/// Plays a job. May be called for several checkpoints in turn; keeps what it loaded. Throws Interrupted when it was asked
-/// to stop or `is_wanted` says no, anything else when the job cannot be done.
+/// Plays a job. May be called for several checkpoints in turn; keeps what it loaded. Throws Interrupted when it was
+/// asked to stop or `is_wanted` says no, anything else when the job cannot be done.
 using JobRunner = std::function<std::vector<TaskResult>(const JobBatch& batch, const Job& job,
                                                         const std::function<bool()>& is_wanted)>;
 
 struct WorkOptions {
-  double lease_seconds = 120;     ///< How long a worker may show no life. Above what network shares cache, about 60 s.
-  double poll_seconds = 2;        ///< Between looks at an empty queue.
-  double refail_seconds = 60;     ///< How long a worker leaves alone a job that failed in its hands.
-  bool drain = false;             ///< Ends when there is nothing to do, even if training goes on.
-  int64_t max_jobs = 0;           ///< Ends after as many; 0: no limit.
+  double lease_seconds = 120;  ///< How long a worker may show no life. Above what network shares cache, about 60 s.
+  double poll_seconds = 2;     ///< Between looks at an empty queue.
+  double refail_seconds = 60;  ///< How long a worker leaves alone a job that failed in its hands.
+  bool drain = false;          ///< Ends when there is nothing to do, even if training goes on.
+  int64_t max_jobs = 0;        ///< Ends after as many; 0: no limit.
   std::function<bool()> is_stopped = {};  ///< Polled; default: stop_requested().
 };
 
@@ -85,10 +88,10 @@ struct WorkOutcome {
   bool drained = false;  ///< Else it was stopped or did max_jobs.
 };
 
-/// Takes jobs from the run's queue and does them until stopped, or until the run is finished and no job is left. Publishes
-/// results, closes batches that are finished (table, scores.jsonl, TensorBoard), and gives back a job when stopped. A job
-/// may be played twice where a worker was thought gone; its result is there once. Throws IoError when the run folder
-/// fails.
+/// Takes jobs from the run's queue and does them until stopped, or until the run is finished and no job is left.
+/// Publishes results, closes batches that are finished (table, scores.jsonl, TensorBoard), and gives back a job when
+/// stopped. A job may be played twice where a worker was thought gone; its result is there once. Throws IoError when
+/// the run folder fails.
 WorkOutcome work(const RunFolder& folder, const JobRunner& runner, const WorkOptions& options);
 
 /// Table, score line and TensorBoard events of a finished batch, then closes it. False when it is not finished.

@@ -1,0 +1,36 @@
+#include "queue_campaign.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+namespace gato::run {
+namespace {
+
+int64_t number_from(const char* variable, int64_t otherwise) {
+  const char* text = std::getenv(variable);
+  return text == nullptr ? otherwise : std::atoll(text);
+}
+
+/// Of full size by tools/faults/evaluation_queue, which sets the variables.
+TEST(QueueCampaignTest, EveryJobIsInTheResultsExactlyOnceHoweverWorkersEnd) {
+  test::CampaignOptions options;
+  options.workers = number_from("GATO_QUEUE_WORKERS", options.workers);
+  options.jobs = number_from("GATO_QUEUE_JOBS", options.jobs);
+  options.seed = static_cast<uint64_t>(number_from("GATO_QUEUE_SEED", 1));
+  options.most_ms = static_cast<int>(number_from("GATO_QUEUE_JOB_MS", options.most_ms));
+  const test::CampaignOutcome outcome = test::Campaign(options).run();
+  std::printf("campaign: %ld jobs, %ld workers, %ld kills, %ld held up, %ld attempts lost\n", options.jobs,
+              options.workers, outcome.kills, outcome.stops, outcome.lost);
+  EXPECT_GT(outcome.kills, 0);
+  EXPECT_EQ(outcome.jobs_done, options.jobs);
+  EXPECT_EQ(outcome.done_events, options.jobs);
+  EXPECT_EQ(outcome.jobs_done_twice, 0);
+  EXPECT_EQ(outcome.results, options.jobs);
+  EXPECT_EQ(outcome.rollouts, 5 * options.jobs);
+  EXPECT_EQ(outcome.scored_rollouts, 5 * options.jobs);
+  EXPECT_LE(outcome.leftovers, options.workers) << "killed workers leave no more than what the last of them left";
+}
+
+}  // namespace
+}  // namespace gato::run
