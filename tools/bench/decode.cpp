@@ -1,33 +1,33 @@
 // Our side of tools/bench/decode: a model that acts, on command from standard input, so that it can take turns with
 // another program.
 //
-//   tokens N   N tokens of every slot, each chosen from the logits of the last; answers {"seconds": [per token of all]}
+//   tokens N   N tokens of every slot, each chosen from the logits of the last and appended by a call of its own;
+//              answers {"seconds": [per token of all]}
 //   control N  N control steps of every slot: observation in, action tokens out; answers {"seconds": [per step of all]}
 //   profile N  N control steps, recorded; answers {"table": "..."}
+//   quit
 //
 // Every slot begins a command with the same context, and forgets afterwards what came. The first line describes the
 // model. All answers are one line of JSON.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <algorithm>
 #include <chrono>
-#include <iostream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
-#include <sstream>
 
+#include "commands.h"
 #include "gato/core/error.h"
 #include "gato/core/profile.h"
 #include "gato/core/random.h"
 #include "gato/core/threads.h"
-#include "gato/model/decoder.h"
+#include "gato/kernels/device.h"
+#include "gato/model/token_loop.h"
 
 namespace gato {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using bench::Json;
 
 /// The table of sizes: the same as in decode_peer.py.
 struct Size {
@@ -39,7 +39,8 @@ const std::map<std::string, kernels::WeightType> kWeights = {
 constexpr int64_t kRowTokens = 1024, kBins = 1024;
 
 struct Options {
-  std::string size = "79m", weights = "bf16", cache = "same";
+  std::string size = "79m", weights = "bf16", cache = "same", device = "cpu";
+  bool cuda_graph = false;
   int64_t slots = 1, context = 456, observation = 30, action = 8;
   int threads = 2;
 };
@@ -52,6 +53,10 @@ Options parse(int argc, char** argv) {
                                                   {"--action", &options.action}};
   for (int i = 1; i < argc; ++i) {
     const std::string key = argv[i];
+    if (key == "--cuda-graph") {
+      options.cuda_graph = true;
+      continue;
+    }
     const std::string value = i + 1 < argc ? argv[++i] : "";
     const auto count = counts.find(key);
     if (key == "--model" && kSizes.count(value) > 0) {
@@ -60,6 +65,8 @@ Options parse(int argc, char** argv) {
       options.weights = value;
     } else if (key == "--cache" && (value == "same" || value == "fp32")) {
       options.cache = value;
+    } else if (key == "--device" && !value.empty()) {
+      options.device = value;
     } else if (key == "--threads") {
       options.threads = std::stoi(value);
     } else if (count != counts.end()) {
@@ -67,7 +74,8 @@ Options parse(int argc, char** argv) {
     } else {
       throw ConfigError(cat("cannot make sense of ", key, " ", value,
                             "; usage: bench_decode [--model small|79m] [--weights fp32|bf16|int8] [--cache same|fp32] "
-                            "[--slots N] [--context N] [--observation N] [--action N] [--threads N]"));
+                            "[--slots N] [--context N] [--observation N] [--action N] [--threads N] "
+                            "[--device cpu|cuda|cuda:N] [--cuda-graph]"));
     }
   }
   return options;
@@ -92,10 +100,11 @@ class Player {
         size_(kSizes.at(options.size)),
         first_bin_(size_.vocabulary - 1 - kBins),
         model_(config_of(size_, options.weights), {size_.vocabulary, first_bin_, kBins}, 0,
-               model::Model::Purpose::kInference),
+               model::Model::Purpose::kInference, kernels::open_device(options.device)),
         weights_(std::make_shared<const model::ActingWeights>(model_, kWeights.at(options.weights))),
         decoder_(weights_, options.slots, kRowTokens,
                  options.cache == "fp32" ? std::optional(at::kFloat) : std::nullopt),
+        loop_(decoder_, options.cuda_graph),
         slots_(static_cast<size_t>(options.slots)),
         chosen_(static_cast<size_t>(options.slots), 0) {
     std::iota(slots_.begin(), slots_.end(), int64_t{0});
@@ -108,17 +117,15 @@ class Player {
 
   /// One more token in every slot.
   void token() {
-    choose();
+    choose(1);
     hidden_ = append_chosen();
+    kernels::synchronize(decoder_.device());
   }
 
   /// The last token of the step before comes with the observation; the last one of this step is not yet fed back.
   void control_step(int64_t step) {
     hidden_ = append_random(1 + options_.observation, static_cast<uint64_t>(step));
-    for (int64_t i = 0; i < options_.action; ++i) {
-      if (i > 0) hidden_ = append_chosen();
-      choose();
-    }
+    choose(options_.action);
   }
 
   /// Back to the context.
@@ -128,13 +135,12 @@ class Player {
 
  private:
   /// The likeliest bins.
-  void choose() {
-    const at::Tensor logits = decoder_.logits(hidden_, first_bin_, kBins);
-    const auto* row = logits.const_data_ptr<float>();
-    for (int32_t& id : chosen_) {
-      id = static_cast<int32_t>(first_bin_ + (std::max_element(row, row + kBins) - row));
-      row += kBins;
-    }
+  void choose(int64_t rounds) {
+    kernels::TokenChoice likeliest{static_cast<int32_t>(first_bin_), kBins};
+    likeliest.local_position = model::kActionPositionRow;
+    const std::vector<kernels::TokenChoice> choices(static_cast<size_t>(rounds) * slots_.size(), likeliest);
+    const auto chosen = loop_.choose(slots_, hidden_, choices);
+    for (size_t i = 0; i < chosen.size(); ++i) chosen_[i] = chosen[i].back();
   }
 
   at::Tensor append_chosen() {
@@ -163,6 +169,7 @@ class Player {
   model::Model model_;
   std::shared_ptr<const model::ActingWeights> weights_;
   model::Decoder decoder_;
+  model::TokenLoop loop_;
   std::vector<int64_t> slots_;
   std::vector<int32_t> chosen_;
   at::Tensor hidden_;
@@ -185,36 +192,25 @@ void serve(const Options& options) {
   set_thread_budget(options.threads);
   at::set_num_threads(thread_budget());
   Player player(options);
-  std::cout << player.facts() << std::endl;
   const auto control = [&](int64_t i) { player.control_step(i); };
-  for (std::string line; std::getline(std::cin, line);) {
-    std::istringstream words(line);
-    std::string command;
-    int64_t count = 1;
-    words >> command >> count;
-    if (command == "tokens") {
-      std::cout << timed(player, count, false, [&](int64_t /*i*/) { player.token(); }) << std::endl;
-    } else if (command == "control") {
-      std::cout << timed(player, count, true, control) << std::endl;
-    } else if (command == "profile") {
-      profile::start();
-      timed(player, count, true, control);
-      std::cout << Json{{"table", profile::table(profile::stop(), count)}} << std::endl;
-    } else {
-      throw ConfigError(cat("no such command: ", line));
-    }
-  }
+  bench::serve_commands(
+      player.facts(),
+      {{"tokens",
+        [&](std::istream& arguments) {
+          return timed(player, bench::read_count(arguments), false, [&](int64_t /*i*/) { player.token(); });
+        }},
+       {"control", [&](std::istream& arguments) { return timed(player, bench::read_count(arguments), true, control); }},
+       {"profile", [&](std::istream& arguments) {
+          const int64_t count = bench::read_count(arguments);
+          profile::start();
+          timed(player, count, true, control);
+          return Json{{"table", profile::table(profile::stop(), count)}};
+        }}});
 }
 
 }  // namespace
 }  // namespace gato
 
 int main(int argc, char** argv) {
-  try {
-    gato::serve(gato::parse(argc, argv));
-  } catch (const std::exception& error) {
-    std::cerr << "bench_decode: " << error.what() << "\n";
-    return 1;
-  }
-  return 0;
+  return gato::bench::run_bench("bench_decode", [&] { gato::serve(gato::parse(argc, argv)); });
 }

@@ -11,17 +11,14 @@
 
 #include <array>
 #include <iostream>
-#include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "commands.h"
 #include "gato/core/error.h"
 #include "gato/kernels/device.h"
 #include "gpu_cases.h"
 
 namespace gato::bench {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 std::string parse(int argc, char** argv) {
   std::string device = "cuda";
@@ -39,10 +36,10 @@ std::string parse(int argc, char** argv) {
 
 /// The numbers of a command; throws unless there are as many as asked.
 template <class T, size_t kCount>
-std::array<T, kCount> numbers(std::istream& words, const std::string& line) {
+std::array<T, kCount> numbers(std::istream& arguments) {
   std::array<T, kCount> values{};
-  for (T& value : values) {
-    if (!(words >> value)) throw ConfigError(cat("expected ", kCount, " numbers in: ", line));
+  for (size_t i = 0; i < kCount; ++i) {
+    if (!(arguments >> values[i])) throw ConfigError(cat("expected ", kCount, " numbers, number ", i + 1, " is none"));
   }
   return values;
 }
@@ -67,24 +64,23 @@ Json streaming(const StreamingCase& sizes, at::Device device) {
   return answer;
 }
 
-Json answer_to(const std::string& line, at::Device device) {
-  std::istringstream words(line);
-  std::string command;
-  words >> command;
-  if (command == "attention") {
-    const auto [rows, tokens, heads, head_dim, mean] = numbers<int64_t, 5>(words, line);
-    return attention({rows, tokens, heads, head_dim, mean}, device);
-  }
-  if (command == "streaming") {
-    const auto [tokens, width, hidden, vocabulary, positions, parameters, bytes] = numbers<int64_t, 7>(words, line);
-    return streaming({tokens, width, hidden, vocabulary, positions, parameters, bytes}, device);
-  }
-  if (command == "head") {
-    const auto [tokens, width, vocabulary] = numbers<int64_t, 3>(words, line);
-    const auto [share] = numbers<double, 1>(words, line);
-    return {{"seconds", measure_head(tokens, width, vocabulary, share, device, {})}};
-  }
-  throw ConfigError(cat("no such command: ", line));
+Commands commands_on(at::Device device) {
+  return {{"attention",
+           [=](std::istream& arguments) {
+             const auto [rows, tokens, heads, head_dim, mean] = numbers<int64_t, 5>(arguments);
+             return attention({rows, tokens, heads, head_dim, mean}, device);
+           }},
+          {"streaming",
+           [=](std::istream& arguments) {
+             const auto [tokens, width, hidden, vocabulary, positions, parameters, bytes] =
+                 numbers<int64_t, 7>(arguments);
+             return streaming({tokens, width, hidden, vocabulary, positions, parameters, bytes}, device);
+           }},
+          {"head", [=](std::istream& arguments) {
+             const auto [tokens, width, vocabulary] = numbers<int64_t, 3>(arguments);
+             const auto [share] = numbers<double, 1>(arguments);
+             return Json{{"seconds", measure_head(tokens, width, vocabulary, share, device, {})}};
+           }}};
 }
 
 void serve(const std::string& name) {
@@ -94,26 +90,17 @@ void serve(const std::string& name) {
   }
   const at::Device device = kernels::open_device(name);
   const kernels::GpuProperties properties = kernels::gpu_properties(device);
-  std::cout << Json{{"name", properties.name},
-                    {"capability", properties.capability},
-                    {"multiprocessors", properties.multiprocessors},
-                    {"memory_bytes", properties.memory_bytes},
-                    {"proven", kernels::kernels_are_proven(device)}}
-            << std::endl;
-  for (std::string line; std::getline(std::cin, line) && line != "quit";) {
-    std::cout << answer_to(line, device) << std::endl;
-  }
+  const Json facts{{"name", properties.name},
+                   {"capability", properties.capability},
+                   {"multiprocessors", properties.multiprocessors},
+                   {"memory_bytes", properties.memory_bytes},
+                   {"proven", kernels::kernels_are_proven(device)}};
+  serve_commands(facts, commands_on(device));
 }
 
 }  // namespace
 }  // namespace gato::bench
 
 int main(int argc, char** argv) {
-  try {
-    gato::bench::serve(gato::bench::parse(argc, argv));
-  } catch (const std::exception& error) {
-    std::cerr << "bench_gpu: " << error.what() << "\n";
-    return 1;
-  }
-  return 0;
+  return gato::bench::run_bench("bench_gpu", [&] { gato::bench::serve(gato::bench::parse(argc, argv)); });
 }

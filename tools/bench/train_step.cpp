@@ -12,13 +12,10 @@
 
 #include <chrono>
 #include <cmath>
-#include <fstream>
-#include <iostream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <sstream>
 
+#include "commands.h"
 #include "gato/core/error.h"
 #include "gato/core/profile.h"
 #include "gato/core/random.h"
@@ -34,7 +31,7 @@
 namespace gato {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using bench::Json;
 
 /// The table of sizes: the same as in train_step_peer.py.
 struct Size {
@@ -233,35 +230,18 @@ void serve(const Options& options) {
   Size size = kSizes.at(options.size);
   if (options.rows > 0) size.rows = options.rows;
   Trainer trainer(size, options, device);
-  std::cout << Json{{"parameters", trainer.parameters()},
-                    {"tokens_per_step", size.rows * size.row_tokens},
-                    {"flops_per_step", trainer.flops()}}
-            << std::endl;
-  for (std::string line; std::getline(std::cin, line);) {
-    std::istringstream words(line);
-    std::string command;
-    int64_t steps = 1;
-    words >> command >> steps;
-    if (command == "quit") return;
-    if (command == "run") {
-      std::cout << run(trainer, steps) << std::endl;
-    } else if (command == "profile") {
-      std::cout << record(trainer, steps, options.trace) << std::endl;
-    } else {
-      throw ConfigError(cat("no such command: ", line));
-    }
-  }
+  const Json facts{{"parameters", trainer.parameters()},
+                   {"tokens_per_step", size.rows * size.row_tokens},
+                   {"flops_per_step", trainer.flops()}};
+  bench::serve_commands(
+      facts, {{"run", [&](std::istream& arguments) { return run(trainer, bench::read_count(arguments)); }},
+              {"profile",
+               [&](std::istream& arguments) { return record(trainer, bench::read_count(arguments), options.trace); }}});
 }
 
 }  // namespace
 }  // namespace gato
 
 int main(int argc, char** argv) {
-  try {
-    gato::serve(gato::parse(argc, argv));
-  } catch (const std::exception& error) {
-    std::cerr << "bench_train_step: " << error.what() << "\n";
-    return 1;
-  }
-  return 0;
+  return gato::bench::run_bench("bench_train_step", [&] { gato::serve(gato::parse(argc, argv)); });
 }
