@@ -6,6 +6,7 @@
 #include "gato/checkpoint/retention.h"
 #include "gato/core/config.h"
 #include "gato/run/checkpoint_use.h"
+#include "gato/run/evaluation_queue.h"
 #include "program.h"
 
 namespace gato::cli {
@@ -44,7 +45,7 @@ checkpoint::Retention retention_for(const run::RunFolder& folder, const Argument
     const bool want_max = text(arguments.best_is, "best_is", "min") == "max";
     retention.scores = run::scores_by_step(folder, text(arguments.best_by, "best_by", "validation/loss"), want_max);
   }
-  retention.in_use = [&folder] { return run::steps_in_queue(folder); };
+  retention.in_use = [&folder] { return run::checkpoints_in_use(folder); };
   return retention;
 }
 

@@ -1,11 +1,8 @@
 #include "gato/run/checkpoint_use.h"
 
-#include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <optional>
 
-#include "gato/checkpoint/checkpoint.h"
 #include "gato/run/metrics.h"
 #include "gato/run/results.h"
 
@@ -36,20 +33,6 @@ std::map<int64_t, double> scores_by_step(const RunFolder& folder, const std::str
     if (const auto value = value_of(line.summary, name.substr(colon + 1))) add(line.summary.step, *value);
   }
   return scores;
-}
-
-std::set<int64_t> steps_in_queue(const RunFolder& folder) {
-  std::set<int64_t> steps;
-  std::error_code error;
-  std::filesystem::recursive_directory_iterator entry(folder.queue_path(), error);
-  for (; !error && entry != std::filesystem::recursive_directory_iterator(); entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    for (size_t at = name.find("step-"); at != std::string::npos; at = name.find("step-", at + 1)) {
-      const size_t end = std::min(name.size(), name.find_first_not_of("0123456789", at + 5));
-      if (const auto step = checkpoint::parse_step_name(name.substr(at, end - at))) steps.insert(*step);
-    }
-  }
-  return steps;
 }
 
 }  // namespace gato::run

@@ -18,6 +18,7 @@
 #include "gato/core/threads.h"
 #include "gato/core/version.h"
 #include "gato/run/checkpoint_use.h"
+#include "gato/run/evaluation_queue.h"
 #include "gato/train/batch_tensors.h"
 #include "load_policy.h"
 #include "micro_batch.h"
@@ -39,13 +40,32 @@ TrainingConfig expanded(TrainingConfig config) {
   return config;
 }
 
+/// Of several processes on a host each has a GPU of its own.
+at::Device device_of(const std::string& name, const Launch& launch) {
+  const bool any_gpu = name == "cuda" || (name == "auto" && kernels::num_gpus() > 0);
+  if (launch.local_size == 1 || !any_gpu) return kernels::open_device(name);
+  if (launch.local_rank >= kernels::num_gpus()) {
+    throw DeviceError(cat("this host has ", launch.local_size, " processes of the run and ", kernels::num_gpus(),
+                          " GPUs; start one process per GPU, or set train.device: cpu"));
+  }
+  return kernels::open_device(cat("cuda:", launch.local_rank));
+}
+
+/// Before anything is opened: a batch that does not divide is no reason to wait for others.
+TrainingConfig checked(const TrainingConfig& config, const Launch& launch) {
+  static_cast<void>(rows_per_process(config.train, launch.size));
+  return expanded(config);
+}
+
 }  // namespace
 
-Session::Session(const TrainingConfig& config, RunGuard& guard, const std::vector<std::string>& command,
-                 int64_t profiled_steps)
+Session::Session(const TrainingConfig& config, const Launch& launch, RunGuard& guard,
+                 const std::vector<std::string>& command, int64_t profiled_steps)
     : guard_(guard),
-      device_(kernels::open_device(config.train.device)),
-      config_(expanded(config)),
+      launch_(launch),
+      device_(device_of(config.train.device, launch)),
+      config_(checked(config, launch)),
+      processes_(Communicator::connect(launch, device_, config.comm)),
       folder_(config.run.dir),
       began_(find_start()),
       data_(open_data(config_, folder_, began_.next_row)),
@@ -53,12 +73,16 @@ Session::Session(const TrainingConfig& config, RunGuard& guard, const std::vecto
       losses_(*data_.plan),
       shares_(*data_.plan) {
   check_attention_setting(config_, device_);
+  meet();
   make_model();
-  stepper_ = std::make_unique<Stepper>(config_, *model_, optimizer_);
-  folder_.lock();
-  folder_.create();
-  guard_.join(std::make_shared<Communicator>(), folder_.root());
-  checkpoint::clean_checkpoints(folder_.checkpoints_path());
+  stepper_ = std::make_unique<Stepper>(config_, *shared_, *model_, optimizer_);
+  if (is_first()) {
+    folder_.lock();
+    folder_.create();
+  }
+  processes_->barrier("the run folder");
+  guard_.join(processes_, folder_.root());
+  if (is_first()) checkpoint::clean_checkpoints(folder_.checkpoints_path());
   if (began_.checkpoint) {
     state_ = load_checkpoint(began_.checkpoint->path, *model_, optimizer_);
     last_saved_step_ = last_tried_step_ = state_.step;
@@ -69,22 +93,27 @@ Session::Session(const TrainingConfig& config, RunGuard& guard, const std::vecto
                                              config_.train.init_exclude, config_.train.init_strict},
                                             *model_));
   }
+  state_.processes = processes_->size();
   make_saver();
   record_data();
   choose_attention();
   if (config_.train.micro_batch_rows.is_auto()) measure_micro_batch();
   config_yaml_ = dump_config(config_);
-  folder_.write_config(config_yaml_);
-  attempt_ =
-      folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}}, command);
+  if (is_first()) {
+    folder_.write_config(config_yaml_);
+    attempt_ = folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}},
+                                     command);
+  }
+  attempt_ = std::stoll(from_first(cat(attempt_), "number of the attempt"));
   guard_.begin_attempt(attempt_);
-  metrics_ = std::make_unique<run::MetricsWriter>(folder_.metrics_path(), attempt_);
-  step_log_ = std::make_unique<run::StepLogWriter>(folder_.steps_path());
   for (const run::StepRecord& record : run::read_steps(folder_.steps_path())) {
     if (record.step > state_.step) break;
     loss_outliers_.add(record.loss);
     norm_outliers_.add(record.gradient_norm);
   }
+  if (!is_first()) return;
+  metrics_ = std::make_unique<run::MetricsWriter>(folder_.metrics_path(), attempt_);
+  step_log_ = std::make_unique<run::StepLogWriter>(folder_.steps_path());
   tensorboard_ = std::make_unique<run::TensorBoardWriter>(folder_.tensorboard_path("train"), attempt_, state_.step);
   static_files_ = std::make_shared<const StaticFiles>(
       make_static_files(config_, data_, folder_.root() / cat("scratch-", attempt_)));
@@ -98,21 +127,24 @@ void Session::make_saver() {
     if (train.keep_best > 0) {
       retention.scores = run::scores_by_step(folder, train.best_by, train.best_is == BestIs::kMax);
     }
-    retention.in_use = [&] { return run::steps_in_queue(folder); };
+    retention.in_use = [&] { return run::checkpoints_in_use(folder); };
     checkpoint::prune(folder.checkpoints_path(), retention);
   };
   saver_ = std::make_unique<BackgroundSaver>(
       model_->store(), optimizer_,
-      SaverOptions{
-          folder_.checkpoints_path(), {}, checkpoint::process_tag(), config_.train.background_save, delete_old});
+      SaverOptions{folder_.checkpoints_path(), place(), from_first(checkpoint::process_tag(), "name of the saves"),
+                   config_.train.background_save, delete_old});
 }
 
 void Session::make_model() {
   const model::ModelShape shape = model_shape(*data_.vocabulary);
   try {
     model_ = std::make_unique<model::Model>(config_.model, shape, static_cast<uint64_t>(config_.train.seed),
-                                            model::Model::Purpose::kTraining, device_);
-    optimizer_ = {at::zeros_like(model_->store().values()), at::zeros_like(model_->store().values())};
+                                            model::Model::Purpose::kTraining, device_,
+                                            bucket_layout(model::total(model::parameters_by_part(config_.model, shape)),
+                                                          processes_->size(), config_.comm.bucket_mib));
+    shared_ = std::make_unique<SharedParameters>(processes_, model_->store(), config_.train.shard_optimizer);
+    optimizer_ = shared_->make_optimizer();
   } catch (const std::exception& error) {
     if (!is_out_of_memory(error)) throw;
     const model::StepShape nothing_yet;
@@ -122,8 +154,10 @@ void Session::make_model() {
 
 Session::Start Session::find_start() {
   // Whoever sets damaged checkpoints aside must be alone in the folder.
-  if (std::filesystem::exists(folder_.checkpoints_path())) folder_.lock();
-  const auto newest = choose_checkpoint(folder_.checkpoints_path(), {});
+  if (is_first() && std::filesystem::exists(folder_.checkpoints_path())) folder_.lock();
+  const auto newest = choose_checkpoint(folder_.checkpoints_path(), place(), [this](const std::string& text) {
+    return processes_->gather(text, "newest checkpoint");
+  });
   if (!newest) return {};
   const checkpoint::Checkpoint checkpoint(newest->path);
   const std::string origin = (newest->path / "training_state.json").string();
@@ -136,7 +170,7 @@ Session::Start Session::find_start() {
 void Session::check_same_run(const checkpoint::Checkpoint& checkpoint, const TrainingState& state) {
   const std::string origin = (checkpoint.path() / "config.yaml").string();
   const auto recorded = read_config<TrainingConfig>(parse_yaml(checkpoint.read("config.yaml"), origin));
-  const bool same_processes = state.processes == 1;
+  const bool same_processes = state.processes == processes_->size();
   if (config_.train.micro_batch_rows.is_auto() && same_processes)
     config_.train.micro_batch_rows = recorded.train.micro_batch_rows;
   std::vector<ChangedSetting> changed = changed_fixed_settings(recorded, config_, same_processes);
@@ -163,21 +197,24 @@ void Session::choose_attention() {
     if (!device_.is_cpu()) check_named_route(config_, builder.build(state_.next_row, 1), device_);
     return;
   }
+  const auto use = [this](kernels::AttentionRoute route) {  // rank 0's, for all
+    const std::string chosen = from_first(cat(static_cast<int>(route)), "choice of attention");
+    kernels::set_attention_route(static_cast<kernels::AttentionRoute>(std::stoi(chosen)));
+  };
   AttentionRecord record;
   record.device = kernels::gpu_properties(device_).name;
   record.own_is_proven = kernels::kernels_are_proven(device_);
   const Path path = folder_.root() / kAttentionFile;
   const auto before = began_.checkpoint ? recorded_route(path, record.device, record.own_is_proven) : std::nullopt;
   if (before && !(config_.train.cuda_graph && !kernels::can_be_captured(*before))) {
-    kernels::set_attention_route(*before);
+    use(*before);
     log::info("train", "attention goes by ", kernels::route_name(*before), " as ", path.string(), " says");
     return;
   }
   constexpr int64_t kMicroBatches = 6;    // with other sequences each
   constexpr int64_t kRowsUnlessSaid = 8;  // where the micro-batch is measured later
-  const MicroBatchRows& micro = config_.train.micro_batch_rows;
-  const int64_t rows =
-      micro.is_auto() ? std::min(kRowsUnlessSaid, config_.train.batch_rows) : micro.of(config_.train.batch_rows);
+  const int64_t most = micro_rows(config_.train, processes_->size());
+  const int64_t rows = config_.train.micro_batch_rows.is_auto() ? std::min(kRowsUnlessSaid, most) : most;
   record.trials = try_attention(config_, builder.build(state_.next_row, kMicroBatches * rows), rows, device_);
   for (kernels::AttentionTrial& trial : record.trials) {
     if (config_.train.cuda_graph && trial.problem.empty() && !kernels::can_be_captured(trial.route)) {
@@ -185,15 +222,15 @@ void Session::choose_attention() {
     }
   }
   record.route = kernels::choose_attention_route(record.trials, record.own_is_proven);
-  kernels::set_attention_route(record.route);
-  write_file_atomic(path, to_json(record));
+  use(record.route);
+  if (is_first()) write_file_atomic(path, to_json(record));
   log::info("train", "kernels.attention auto: ", kernels::route_name(record.route), " of\n", attention_table(record));
 }
 
 void Session::measure_micro_batch() {
   const data::RowBuilder builder(data_.plan, true, quarantine_);
-  const data::Batch batch = builder.build(state_.next_row, config_.train.batch_rows);
-  const int64_t budget = memory_budget(0.8, device_);
+  const data::Batch batch = builder.build(state_.next_row, rows_per_process(config_.train, processes_->size()));
+  const int64_t budget = memory_budget(device_.is_cpu() ? 0.8 / static_cast<double>(launch_.local_size) : 0.8, device_);
   const MicroBatchChoice choice = choose_micro_batch(*model_, config_, batch, budget);
   kernels::release_cached_memory(device_);
   std::vector<std::string> tried;
@@ -203,6 +240,10 @@ void Session::measure_micro_batch() {
             " rows at once (measured: ", join(tried, ", "), "; ", format_bytes(static_cast<double>(budget)),
             " are free for it)");
   config_.train.micro_batch_rows.rows = choice.rows;
+  for (const std::string& rows : processes_->gather(cat(choice.rows), "rows per forward pass")) {
+    int64_t& least = config_.train.micro_batch_rows.rows;
+    least = std::min<int64_t>(least, std::stoll(rows));
+  }
 }
 
 /// Keeps what was opened in the run folder: the schedule with its shards, and what the filters left.
@@ -210,12 +251,12 @@ void Session::record_data() {
   for (const std::string& note : data_.notes) log::info("train", note);
   const std::string schedule = data::to_json(data_.record);
   const auto before = folder_.read_schedule();
-  if (!before || *before != schedule) folder_.write_schedule(schedule);
-  quarantine_ = open_quarantine(config_, *data_.plan, folder_.quarantine_path());
+  if (is_first() && (!before || *before != schedule)) folder_.write_schedule(schedule);
+  quarantine_ = open_quarantine(config_, *data_.plan, folder_.quarantine_path(), is_first());
   if (quarantine_ && !quarantine_->empty())
     log::warning("train", quarantine_->entries().size(),
                  " episodes are left out: ", folder_.quarantine_path().string());
-  if (config_.data.filters.empty()) return;
+  if (config_.data.filters.empty() || !is_first()) return;
   const auto reports = data::filter_shards(shards_of(data_.plan->sources()), config_.data.filters);
   write_file_atomic(folder_.root() / "filters.json", data::filter_json(reports));
   log::info("train", "filters:\n", data::filter_table(reports));
@@ -240,26 +281,27 @@ TrainingOutcome Session::run() {
   seconds_before_ = state_.seconds;
   tokens_before_ = state_.tokens;
   first_step_ = state_.step;
-  inputs_ = std::make_unique<InputPreparer>(device_, config_);
+  inputs_ = std::make_unique<InputPreparer>(device_, config_, processes_->size());
   loader_ = std::make_unique<data::Loader>(
       std::make_shared<const data::RowBuilder>(data_.plan, true, quarantine_), state_.next_row,
-      config_.train.batch_rows, 0, 1, static_cast<int>(config_.data.loader_threads), config_.data.prefetch_batches);
+      config_.train.batch_rows, static_cast<int>(processes_->rank()), static_cast<int>(processes_->size()),
+      static_cast<int>(config_.data.loader_threads), config_.data.prefetch_batches);
   const auto due = [&](int64_t every) { return every > 0 && state_.step % every == 0; };
   guard_.begin_training();
   try {
     // A stop signal during validation saves before the validation is done: then it comes first now.
     if (state_.step > 0 && due(config_.train.validate_every) && !validated_before()) validate();
-    while (state_.step < config_.train.steps && !out_of_time()) {
-      throw_if_stopped("training");
+    while (state_.step < config_.train.steps) {
       profile_steps();
       guard_.begin_step(state_.step + 1);
-      StepInput input = next_input();
+      StepInput input;
+      if (!begin_step(input)) break;
       fail_on_purpose(input);
       step(input);
       guard_.end_step();
       if (due(config_.train.log_every) || state_.step == config_.train.steps) log_point();
       if (due(config_.train.validate_every) || state_.step == config_.train.steps) validate();
-      if (due(config_.train.checkpoint_every) || take_save_request()) begin_save();
+      if (due(config_.train.checkpoint_every) || agreed_.save > 0) begin_save();
       if (const auto outcome = saver_->poll()) report(*outcome);
     }
   } catch (const Interrupted&) {
@@ -312,7 +354,7 @@ StepInput Session::next_input() {
 /// Records the steps that were asked for once the first ones, which take memory, are done.
 void Session::profile_steps() {
   constexpr int64_t kWarmUp = 3;
-  if (profiled_steps_ == 0) return;
+  if (profiled_steps_ == 0 || !is_first()) return;
   const int64_t done = state_.step - first_step_ - kWarmUp;
   if (done == 0) profile::start();
   if (done != profiled_steps_) return;
@@ -328,9 +370,9 @@ void Session::profile_steps() {
 /// To be called with parameters and state as the last whole step left them.
 void Session::out_of_memory(const data::Batch& batch, const std::string& cause) {
   kernels::release_cached_memory(device_);
-  save_now();
+  if (is_alone()) save_now();  // the others wait for this step's gradients
   model::StepShape shape;
-  shape.rows = config_.train.micro_batch_rows.of(batch.rows);
+  shape.rows = micro_rows(config_.train, processes_->size());
   shape.row_tokens = batch.row_tokens;
   const auto labels =
       std::count_if(batch.loss_weights.begin(), batch.loss_weights.end(), [](float weight) { return weight != 0; });
@@ -339,7 +381,7 @@ void Session::out_of_memory(const data::Batch& batch, const std::string& cause) 
   shape.recompute = config_.train.recompute;
   throw DeviceError(cat("step ", state_.step + 1, ": ",
                         explain_out_of_memory(config_, model_shape(*data_.vocabulary), shape, cause),
-                        ". Everything up to step ", state_.step, " is saved"));
+                        ". Everything up to step ", std::max<int64_t>(0, last_saved_step_), " is saved"));
 }
 
 void Session::step(const StepInput& input) {
@@ -358,7 +400,7 @@ void Session::step(const StepInput& input) {
       out_of_memory(batch, error.what());
     }
   }();
-  window_tokens_ += batch.tokens;
+  window_tokens_ += input.tokens;
   window_steps_ += 1;
   shares_.add(batch);
   note(batch, result);
@@ -366,7 +408,10 @@ void Session::step(const StepInput& input) {
 }
 
 void Session::note(const data::Batch& batch, const StepResult& result) {
-  step_log_->add({attempt_, state_.step, batch.first_row, result.loss, result.gradient_norm, !result.refused.empty()});
+  if (step_log_) {
+    step_log_->add(
+        {attempt_, state_.step, batch.first_row, result.loss, result.gradient_norm, !result.refused.empty()});
+  }
   const auto keep_worst = [](double& worst, double z) { worst = std::abs(z) > std::abs(worst) ? z : worst; };
   keep_worst(worst_loss_z_, loss_outliers_.add(result.loss));
   keep_worst(worst_norm_z_, norm_outliers_.add(result.gradient_norm));
@@ -397,9 +442,12 @@ void Session::refuse_step(const std::string& why) {
 /// Parameters and moments go back to the last checkpoint; the data goes on, so that what did the harm is passed over
 /// (practice of PaLM, Chowdhery et al. 2022, section 5.1). The second time is once too often.
 void Session::roll_back() {
-  step_log_->flush();
-  if (const auto outcome = saver_->wait()) report(*outcome);
-  const auto newest = checkpoint::newest_valid(folder_.checkpoints_path());
+  if (step_log_) step_log_->flush();
+  settle_save();
+  shared_->finish_values();
+  const auto newest = choose_checkpoint(folder_.checkpoints_path(), place(), [this](const std::string& text) {
+    return processes_->gather(text, "checkpoint to go back to");
+  });
   if (state_.rollbacks > 0 || !newest) {
     throw DivergedError(cat(state_.recent_refused.size(), " of the last ", std::min(state_.step, kRefusalWindow),
                             " steps up to step ", state_.step, " were not finite",
@@ -423,6 +471,8 @@ bool Session::out_of_time() const {
 }
 
 void Session::log_point() {
+  losses_.add_up(*processes_);
+  shares_.add_up(*processes_);
   const auto now = Clock::now();
   const double elapsed = std::max(1e-9, std::chrono::duration<double>(now - window_start_).count());
   const double waited = loader_->seconds_waited();
@@ -434,8 +484,9 @@ void Session::log_point() {
   log::info("train", "step ", state_.step, "/", config_.train.steps, "  loss ", format_fixed(losses_.mean(), 3), " (",
             domain_text(domains), ")  lr ", lr, "  |g| ", format_fixed(gradient_norm_, 2), "  ", format_count(rate),
             " tok/s  ", format_seconds(left), " left");
-  tell_loader((waited - window_waited_) / elapsed);
   run::MetricValues values;
+  tell_times(values, elapsed, waited - window_waited_);
+  tell_loader((waited - window_waited_) / elapsed);
   for (const auto& [domain, loss] : domains) values["train/loss/" + domain] = loss;
   for (const auto& [task, loss] : losses_.task_means()) values["train/task_loss/" + task] = loss;
   for (const auto& [domain, share] : losses_.domain_gradient_shares()) values["train/gradient_share/" + domain] = share;
@@ -454,9 +505,8 @@ void Session::log_point() {
     values["data/loss_share/" + task] = share.loss;
   }
   values["train/refused_steps"] = static_cast<double>(state_.refused);
-  metrics_->write(state_.step, state_.tokens, values);
-  tensorboard_->write(state_.step, values);
-  step_log_->flush();
+  write_metrics(values);
+  if (step_log_) step_log_->flush();
   losses_.clear();
   shares_.clear();
   worst_loss_z_ = worst_norm_z_ = 0;
@@ -473,9 +523,19 @@ void Session::tell_loader(double waited_share) const {
                stages.slowest(), " (", stages.text(), "); more data.loader_threads may help");
 }
 
+/// Rank 0 writes for all.
+void Session::write_metrics(const run::MetricValues& values) {
+  if (!is_first()) return;
+  metrics_->write(state_.step, state_.tokens, values);
+  tensorboard_->write(state_.step, values);
+}
+
 bool Session::validated_before() const {
+  if (!is_first()) return from_first("", "validation before") == "yes";
   const auto losses = run::read_metrics(folder_.metrics_path()).series("validation/loss");
-  return std::any_of(losses.begin(), losses.end(), [&](const auto& point) { return point.first == state_.step; });
+  const bool before =
+      std::any_of(losses.begin(), losses.end(), [&](const auto& point) { return point.first == state_.step; });
+  return from_first(before ? "yes" : "no", "validation before") == "yes";
 }
 
 void Session::validate() {
@@ -484,28 +544,33 @@ void Session::validate() {
   static_cast<void>(guard_.strike("validation"));
   const auto begin = Clock::now();
   const at::NoGradGuard no_grad;
+  shared_->finish_values();
   // A list of its own: entries hold row numbers, and these are of other rows.
   const data::RowBuilder builder(data_.validation_plan, false,
                                  open_quarantine(config_, *data_.validation_plan, Path()));
   LabelMeter losses(*data_.validation_plan);
-  const int64_t micro = config_.train.micro_batch_rows.of(config_.train.batch_rows);
+  const int64_t micro = micro_rows(config_.train, processes_->size());
   const int64_t begin_row = data_.validation_plan->first_row_of_phase(std::max<int64_t>(0, state_.next_row - 1));
   if (!data_.validation_plan->has_rows(begin_row)) return;
-  const int64_t end_row = begin_row + config_.train.validation_rows;
-  for (int64_t row = begin_row; row < end_row; row += micro) {
-    throw_if_stopped("validation");
+  const int64_t size = processes_->size();
+  const data::RowRange own = data::rows_of_rank(begin_row, config_.train.validation_rows,
+                                                static_cast<int>(processes_->rank()), static_cast<int>(size));
+  const int64_t most_rows = (config_.train.validation_rows + size - 1) / size, end_row = own.first + own.count;
+  for (int64_t row = own.first; row < own.first + most_rows; row += micro) {  // as often on every process
+    if (stop_agreed()) throw Interrupted("stopped during validation");
+    if (row >= end_row) continue;
     const data::Batch batch = builder.build(row, std::min(micro, end_row - row));
     const BatchTensors tensors = to_device(batch_tensors(batch, 0, batch.rows), device_);
     if (tensors.loss_sources.empty()) continue;
     losses.add(model_->loss(tensors.input, tensors.loss).nll.cpu(), tensors.loss_sources);
   }
+  losses.add_up(*processes_);
   validation_loss_ = losses.domain_means();
   last_validated_step_ = state_.step;
   run::MetricValues values;
   for (const auto& [domain, loss] : validation_loss_) values["validation/loss/" + domain] = loss;
   values["validation/loss"] = losses.mean();
-  metrics_->write(state_.step, state_.tokens, values);
-  tensorboard_->write(state_.step, values);
+  write_metrics(values);
   log::info("train", "validation at step ", state_.step, ": loss ", format_fixed(losses.mean(), 3), " (",
             domain_text(validation_loss_), ")");
   window_start_ += Clock::now() - begin;  // so that tokens/s speaks of training alone
@@ -517,9 +582,12 @@ void Session::begin_save(SaveCare care) {
   const RunGuard::Activity activity(guard_, "saving", RunGuard::Limit::kLong);
   static_cast<void>(guard_.strike("save"));
   const auto begin = Clock::now();
+  if (!is_alone()) settle_save();
+  shared_->finish_values();
   state_.seconds = seconds_before_ + std::chrono::duration<double>(begin - start_).count();
-  step_log_->flush();
+  if (step_log_) step_log_->flush();
   last_tried_step_ = state_.step;
+  commit_is_due_ = !is_alone();
   saver_->start(
       {state_, config_yaml_, attempt_, static_files_, care == SaveCare::kVerified, care == SaveCare::kHurried});
   window_start_ += Clock::now() - begin;
@@ -528,28 +596,26 @@ void Session::begin_save(SaveCare care) {
 /// On return the present state is on disk. Throws CheckpointError when it could not be saved.
 void Session::save_now(SaveCare care) {
   const RunGuard::Activity activity(guard_, "saving", RunGuard::Limit::kLong);
-  while (const auto outcome = saver_->wait()) report(*outcome);
+  settle_save();
   if (last_saved_step_ == state_.step) return;
   last_tried_step_ = -1;
   begin_save(care);
-  const auto outcome = saver_->wait();
-  if (outcome) report(*outcome);
+  settle_save();
   if (last_saved_step_ == state_.step) return;
-  throw CheckpointError(cat("step ", state_.step,
-                            " could not be saved: ", outcome ? outcome->problem : "it never began",
+  throw CheckpointError(cat("step ", state_.step, " could not be saved: ", last_save_problem_,
                             "; the newest checkpoint is of step ", std::max<int64_t>(0, last_saved_step_)));
 }
 
 /// One save that failed is told and training goes on: the next may succeed. When none does there is no use in going on.
 void Session::report(const SaveOutcome& outcome) {
+  last_save_problem_ = outcome.problem;
   if (outcome.saved) {
     last_saved_step_ = outcome.step;
     log::info("train", "saved ", (folder_.checkpoints_path() / checkpoint::step_name(outcome.step)).string(), " (",
               format_seconds(outcome.seconds), ", training waited ", format_seconds(outcome.stall_seconds), ")");
     const run::MetricValues values = {{"checkpoint/seconds", outcome.seconds},
                                       {"checkpoint/stall_seconds", outcome.stall_seconds}};
-    metrics_->write(state_.step, state_.tokens, values);
-    tensorboard_->write(state_.step, values);
+    write_metrics(values);
     return;
   }
   const int64_t failures = saver_->failures_in_a_row();
@@ -566,11 +632,15 @@ void Session::report(const SaveOutcome& outcome) {
 }
 
 TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps) {
+  const Launch launch = detect_launch(process_environment(), config.comm.launcher);
   set_thread_budget(static_cast<int>(config.train.threads));
+  if (config.train.threads == 0 && launch.local_size > 1) {  // the processes of a host share its processors
+    set_thread_budget(static_cast<int>(std::max<int64_t>(1, thread_budget() / launch.local_size)));
+  }
   at::set_num_threads(thread_budget());
-  RunGuard guard(config, detect_launch(process_environment(), config.comm.launcher));
+  RunGuard guard(config, launch);
   TrainingOutcome outcome;
-  guard.watch([&] { outcome = Session(config, guard, command, profiled_steps).run(); });
+  guard.watch([&] { outcome = Session(config, launch, guard, command, profiled_steps).run(); });
   return outcome;
 }
 

@@ -34,13 +34,10 @@ expect 0 '4 read, 0 damaged' "$bin/gato-ckpt" verify run
 expect 0 'no difference' "$bin/gato-ckpt" diff --moments run/checkpoints/latest run
 expect 1 'step: 15 -> 20' "$bin/gato-ckpt" diff run/checkpoints/step-00000015 run/checkpoints/step-00000020
 
-# What is kept: pinned, best by a metric, in the queue.
+# What is kept: pinned, best by a metric.
 expect 0 'pinned' "$bin/gato-ckpt" pin run/checkpoints/step-00000005
 expect 0 'step-00000005 *stays: pinned' "$bin/gato-ckpt" prune run --dry-run --keep-last 2
 expect 0 '1 would be deleted' "$bin/gato-ckpt" prune run --dry-run --keep-last 2
-mkdir -p run/eval/queue && touch run/eval/queue/step-00000010@demo.json
-expect 0 'step-00000010 *stays: in use' "$bin/gato-ckpt" prune run --dry-run --keep-last 2
-rm run/eval/queue/*
 expect 0 'stays: best score' "$bin/gato-ckpt" prune run --dry-run --keep-last 2 --keep-best 3 --best-by validation/loss
 expect 0 '1 deleted' "$bin/gato-ckpt" prune run --keep-last 2
 [ ! -e run/checkpoints/step-00000010 ] && [ -e run/checkpoints/step-00000005 ] || fail "the wrong one was deleted"

@@ -1,12 +1,10 @@
 #pragma once
 #include <cstdint>
 #include <map>
-#include <set>
 #include <string>
 
 #include "gato/run/run_folder.h"
 
-/// What the files of a run say about which checkpoints matter.
 namespace gato::run {
 
 /// The score of every step by which checkpoints are judged, higher being better (with `want_max` false the sign is
@@ -14,9 +12,5 @@ namespace gato::run {
 /// mean_score, tasks_at_50 or a task's id for its score. Steps without it are left out, as are values that are not
 /// finite. Missing files give none.
 [[nodiscard]] std::map<int64_t, double> scores_by_step(const RunFolder& folder, const std::string& name, bool want_max);
-
-/// Steps of the checkpoints that files and folders in eval/queue have in their names ("step-00001000..."): somebody is
-/// to evaluate them. A missing folder names none.
-[[nodiscard]] std::set<int64_t> steps_in_queue(const RunFolder& folder);
 
 }  // namespace gato::run
