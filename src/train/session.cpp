@@ -22,6 +22,7 @@
 #include "gato/train/batch_tensors.h"
 #include "load_policy.h"
 #include "micro_batch.h"
+#include "replica_check.h"
 #include "resume_rules.h"
 
 namespace gato::train {
@@ -299,6 +300,10 @@ TrainingOutcome Session::run() {
       fail_on_purpose(input);
       step(input);
       guard_.end_step();
+      if (due(config_.train.check_replicas_every)) {
+        shared_->finish_values();
+        check_replicas(*processes_, model_->store().values(), state_.step);
+      }
       if (due(config_.train.log_every) || state_.step == config_.train.steps) log_point();
       if (due(config_.train.validate_every) || state_.step == config_.train.steps) validate();
       if (due(config_.train.checkpoint_every) || agreed_.save > 0) begin_save();
@@ -584,6 +589,7 @@ void Session::begin_save(SaveCare care) {
   const auto begin = Clock::now();
   if (!is_alone()) settle_save();
   shared_->finish_values();
+  check_replicas(*processes_, model_->store().values(), state_.step);
   state_.seconds = seconds_before_ + std::chrono::duration<double>(begin - start_).count();
   if (step_log_) step_log_->flush();
   last_tried_step_ = state_.step;
