@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "gato/core/text.h"
 #include "gato/run/metrics.h"
 #include "gato/run/results.h"
 #include "support/temp_folder.h"
