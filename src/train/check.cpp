@@ -1,3 +1,4 @@
+#include <set>
 #include <sstream>
 
 #include "gato/core/error.h"
@@ -65,6 +66,28 @@ void add_data(std::ostringstream& out, const data::OpenedData& opened, const dat
     out << "  " << share.source << ": " << format_fixed(100 * share.asked_share, 1) << " % of tokens, "
         << format_fixed(100 * share.loss_share, 1) << " % of the loss, all seen once in "
         << format_count(share.epoch_rows) << " rows\n";
+  }
+}
+
+/// What each of several processes has to do and to keep. `devices`: also that many.
+void add_processes(std::ostringstream& out, const TrainingConfig& config, const model::ModelShape& shape,
+                   int64_t devices) {
+  constexpr int64_t kMomentBytes = 8;  // AdamW's two, per parameter
+  const int64_t parameters = model::total(model::parameters_by_part(config.model, shape));
+  const auto state = static_cast<double>(model::total(model::state_bytes(config.model, shape)));
+  std::set<int64_t> sizes = {1, 2, 4, 8, 64};
+  sizes.insert(devices);
+  out << "each of n processes: rows per step, state (with train.shard_optimizer)\n";
+  for (const int64_t n : sizes) {
+    if (config.train.batch_rows % n != 0) {
+      if (n == devices) out << "  " << n << ": train.batch_rows=" << config.train.batch_rows << " does not divide\n";
+      continue;
+    }
+    const int64_t rows = config.train.batch_rows / n, micro = micro_rows(config.train, n);
+    const double moments = static_cast<double>(kMomentBytes * parameters);
+    out << "  " << n << ": " << rows << " in " << rows / micro << (rows == micro ? " piece" : " pieces") << " of "
+        << micro << ", " << format_bytes(state) << " ("
+        << format_bytes(state - moments + moments / static_cast<double>(n)) << ")\n";
   }
 }
 
@@ -143,6 +166,7 @@ std::string check_report(const TrainingConfig& config, const RunCostOptions& cos
     out << "copy for saving in the background, in the CPU's memory: " << format_bytes(bytes)
         << " (train.background_save=false does without)\n";
   }
+  add_processes(out, config, shape, cost.devices);
   add_table(out, cat("activations of ", micro, " rows"), model::activation_bytes(config.model, shape, measured.step),
             true);
   if (config.train.micro_batch_rows.is_auto()) {

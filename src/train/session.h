@@ -17,8 +17,11 @@
 #include "gato/run/tensorboard.h"
 #include "gato/train/trainer.h"
 #include "meters.h"
+#include "process_facts.h"
 #include "run_guard.h"
+#include "shared_parameters.h"
 #include "step.h"
+#include "step_signals.h"
 
 namespace gato::train {
 
@@ -35,7 +38,7 @@ namespace gato::train {
 /// One call of train(): opens or resumes the run, then steps until done.
 class Session {
  public:
-  Session(const TrainingConfig& config, RunGuard& guard, const std::vector<std::string>& command,
+  Session(const TrainingConfig& config, const Launch& launch, RunGuard& guard, const std::vector<std::string>& command,
           int64_t profiled_steps);
   TrainingOutcome run();
 
@@ -53,6 +56,19 @@ class Session {
     kVerified,  ///< It is read back before it counts.
     kHurried,   ///< It is all that there is time for.
   };
+  // Of many processes (session_processes.cpp)
+  [[nodiscard]] bool is_alone() const { return processes_->alone(); }
+  [[nodiscard]] bool is_first() const { return processes_->rank() == 0; }
+  [[nodiscard]] SaveRank place() const { return {processes_->rank(), processes_->size()}; }
+  [[nodiscard]] std::string from_first(const std::string& text, const char* name) const;
+  void meet() const;
+  [[nodiscard]] bool begin_step(StepInput& input);
+  [[nodiscard]] bool share_damage();
+  [[nodiscard]] bool stop_agreed() const;
+  void commit_save();
+  void settle_save();
+  void tell_times(run::MetricValues& values, double elapsed, double data_waited);
+
   void make_model();
   [[nodiscard]] Start find_start();
   void check_same_run(const checkpoint::Checkpoint& checkpoint, const TrainingState& state);
@@ -77,26 +93,30 @@ class Session {
   void begin_save(SaveCare care = SaveCare::kUsual);
   void save_now(SaveCare care = SaveCare::kUsual);
   void report(const SaveOutcome& outcome);
+  void write_metrics(const run::MetricValues& values);
   [[nodiscard]] bool out_of_time() const;
   [[nodiscard]] int64_t refused_in_a_row() const;
 
   RunGuard& guard_;
+  const Launch launch_;
   const at::Device device_;        // first: opened before anything asks LibTorch for a GPU
   kernels::CachingMemory memory_;  // tensors come and go while it lives
   TrainingConfig config_;
+  std::shared_ptr<Communicator> processes_;
   std::string config_yaml_;
   run::RunFolder folder_;
   Start began_;
   data::OpenedData data_;
   std::shared_ptr<data::Quarantine> quarantine_;
   std::unique_ptr<model::Model> model_;
+  std::unique_ptr<SharedParameters> shared_;
   OptimizerState optimizer_;
   std::shared_ptr<const StaticFiles> static_files_;
   TrainingState state_;
   std::unique_ptr<Stepper> stepper_;
   std::unique_ptr<BackgroundSaver> saver_;  // reads the model and the optimizer: gone before they are
   int64_t attempt_ = 0;
-  std::unique_ptr<run::MetricsWriter> metrics_;
+  std::unique_ptr<run::MetricsWriter> metrics_;  // these three with rank 0 alone
   std::unique_ptr<run::TensorBoardWriter> tensorboard_;
   std::unique_ptr<run::StepLogWriter> step_log_;
   std::unique_ptr<data::Loader> loader_;
@@ -105,17 +125,21 @@ class Session {
 
   // Of the present call
   Clock::time_point start_;
+  StepSignals agreed_;          // before the present step
+  bool commit_is_due_ = false;  // a save of several processes was started and not yet committed
+  StragglerWatch stragglers_;
   double seconds_before_ = 0;
   int64_t profiled_steps_ = 0, first_step_ = 0;
   int64_t tokens_before_ = 0, last_saved_step_ = -1, last_tried_step_ = -1, last_validated_step_ = -1;
   std::map<std::string, double> validation_loss_;
+  std::string last_save_problem_ = "it never began";
 
   // Since the last log point
   LabelMeter losses_;
   ShareMeter shares_;
   Clock::time_point window_start_;
   int64_t window_tokens_ = 0, window_steps_ = 0;
-  double gradient_norm_ = 0, window_waited_ = 0;
+  double gradient_norm_ = 0, window_waited_ = 0, window_exchanged_ = 0;
   double worst_loss_z_ = 0, worst_norm_z_ = 0;
   Outliers loss_outliers_, norm_outliers_;
 };

@@ -58,10 +58,15 @@ TEST(QuarantineTest, ProcessesTellEachOtherWhatTheyFound) {
   ASSERT_EQ(found.size(), 3u);
   EXPECT_TRUE(reader.merge(found));
   EXPECT_FALSE(writer.merge(found)) << "it had the earlier row already";
-  EXPECT_EQ(reader.entries(), writer.entries());
+  const auto places = [](const Quarantine& list) {
+    std::vector<std::pair<int64_t, int64_t>> all;
+    for (const QuarantineEntry& one : list.entries()) all.push_back({one.episode, one.row});
+    return all;
+  };
+  EXPECT_EQ(places(reader), places(writer));
   EXPECT_EQ(reader.num_news() + writer.num_news(), 0u) << "what others found is no news";
   EXPECT_TRUE(reader.holds("0123", 1, 8));
-  EXPECT_EQ(Quarantine(path, 5).entries(), writer.entries());
+  EXPECT_EQ(places(Quarantine(path, 5)), places(writer));
 
   EXPECT_THROW(reader.merge({entry(3, 1), entry(4, 1), entry(5, 1), entry(6, 1)}), DataError) << "over the budget";
   EXPECT_THROW((void)parse_quarantine("{\"source\": 1}", "rank 3"), DataError);
