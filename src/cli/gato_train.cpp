@@ -3,13 +3,16 @@
 #include <cstdio>
 #include <iostream>
 
+#include "evaluation_plan.h"
 #include "gato/core/error.h"
 #include "gato/core/file.h"
+#include "gato/core/launch.h"
 #include "gato/core/log.h"
 #include "gato/train/learning_rate_finder.h"
 #include "gato/train/overfit.h"
 #include "gato/train/trainer.h"
 #include "gato_train/devices.h"
+#include "gato_train/local_workers.h"
 #include "gato_train/replay.h"
 #include "program.h"
 
@@ -60,6 +63,18 @@ int find_rate(const train::TrainingConfig& config, const train::LearningRateSear
   return kDone;
 }
 
+/// Beside this one.
+Path sibling_program(const char* name) {
+  std::error_code error;
+  const Path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return self.parent_path() / name;
+}
+
+void plan_evaluations(const train::TrainingConfig& config) {
+  const char* trained = config.model.precision == model::Precision::kFp32 ? "fp32" : "bf16";
+  run::write_plan(run::RunFolder(config.run.dir), evaluation_plan(config.eval, config.train.steps, trained));
+}
+
 int train_or_check(const Arguments& arguments, const std::vector<std::string>& command) {
   const ConfigNode node = load_config(arguments.configs, arguments.overrides);
   auto config = read_config<train::TrainingConfig>(node);
@@ -79,10 +94,18 @@ int train_or_check(const Arguments& arguments, const std::vector<std::string>& c
   }
   if (arguments.overfit) return overfit(config, arguments.overfitting);
   if (arguments.find_rate) return find_rate(config, arguments.search);
+  const bool is_first = detect_launch(process_environment(), config.comm.launcher).rank == 0;
+  if (is_first && !config.eval.suites.empty()) plan_evaluations(config);
+  LocalWorkers workers(
+      {sibling_program("gato-eval"), config.run.dir, is_first ? config.eval.workers : 0, config.eval.worker_threads});
   const train::TrainingOutcome outcome = train::train(config, command, arguments.profiled_steps);
   log::info("train", outcome.finished ? "finished" : "stopped by train.max_minutes", " at step ", outcome.step,
             " after ", format_seconds(outcome.seconds), " (", format_count(outcome.tokens_per_second),
             " tokens/s); run folder ", config.run.dir);
+  if (outcome.finished && is_first && config.eval.workers > 0) {
+    log::info("train", "waits for the evaluation of its checkpoints; a stop signal leaves the rest queued");
+    workers.wait_until_drained();
+  }
   return outcome.finished ? kDone : kPreempted;
 }
 

@@ -261,6 +261,15 @@ int64_t enqueue_due(const RunFolder& folder) {
   return added;
 }
 
+void queue_evaluations(const RunFolder& folder) noexcept {
+  try {
+    const int64_t added = enqueue_due(folder);
+    if (added > 0) log::info("run", added, added == 1 ? " evaluation" : " evaluations", " of checkpoints queued");
+  } catch (const std::exception& error) {
+    log::warning("run", "evaluations could not be queued; the next checkpoint tries again: ", error.what());
+  }
+}
+
 std::set<int64_t> checkpoints_in_use(const RunFolder& folder) {
   std::set<int64_t> steps;
   EvaluationQueue queue(folder.root());

@@ -16,6 +16,7 @@ constexpr std::array kRules = {
     ResumeRule{"kernels", OnResume::kMutable, ""},
     ResumeRule{"optimizer", OnResume::kMutable, ""},
     ResumeRule{"comm", OnResume::kMutable, ""},
+    ResumeRule{"eval", OnResume::kMutable, ""},
     ResumeRule{"model", OnResume::kFixed, kOtherModel},
     ResumeRule{"tokenizer.model", OnResume::kCompared, ""},
     ResumeRule{"tokenizer.private_discrete", OnResume::kFixed, "other tokens"},

@@ -19,6 +19,7 @@
 #include "gato/core/version.h"
 #include "gato/run/checkpoint_use.h"
 #include "gato/run/evaluation_queue.h"
+#include "gato/run/evaluation_queue.h"
 #include "gato/train/batch_tensors.h"
 #include "load_policy.h"
 #include "micro_batch.h"
@@ -622,6 +623,7 @@ void Session::report(const SaveOutcome& outcome) {
     const run::MetricValues values = {{"checkpoint/seconds", outcome.seconds},
                                       {"checkpoint/stall_seconds", outcome.stall_seconds}};
     write_metrics(values);
+    if (is_first()) run::queue_evaluations(folder_);
     return;
   }
   const int64_t failures = saver_->failures_in_a_row();

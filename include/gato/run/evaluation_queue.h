@@ -146,6 +146,9 @@ class EvaluationQueue {
 /// without a plan. Throws IoError, and DataError for a damaged plan.
 int64_t enqueue_due(const RunFolder& folder);
 
+/// The same for a trainer, which must not end by it: says in the log what was queued, or why it could not be.
+void queue_evaluations(const RunFolder& folder) noexcept;
+
 /// Steps of the checkpoints that jobs still need: those that are pending or running.
 [[nodiscard]] std::set<int64_t> checkpoints_in_use(const RunFolder& folder);
 

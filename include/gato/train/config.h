@@ -6,6 +6,7 @@
 #include "gato/data/mixture.h"
 #include "gato/kernels/attention_route.h"
 #include "gato/model/config.h"
+#include "gato/run/evaluation_plan.h"
 #include "gato/tokenizer/config.h"
 
 namespace gato::train {
@@ -187,11 +188,13 @@ struct TrainingConfig {
   OptimizerConfig optimizer;
   LoopConfig train;
   CommunicatorOptions comm;
+  run::EvaluationConfig eval;
 };
 GATO_CONFIG(TrainingConfig, GATO_FIELD(run, "The run folder."), GATO_FIELD(kernels, "Choices among equal kernels."),
             GATO_FIELD(tokenizer, "Tokens."), GATO_FIELD(data, "Training rows."), GATO_FIELD(model, "The transformer."),
             GATO_FIELD(optimizer, "AdamW."), GATO_FIELD(train, "The training loop."),
-            GATO_FIELD(comm, "Exchange between processes."))
+            GATO_FIELD(comm, "Exchange between processes."),
+            GATO_FIELD(eval, "Evaluation of the run's checkpoints beside training."))
 void validate_config(const TrainingConfig& config, ConfigProblems& problems);
 
 /// Why `train.cuda_graph` does not go with the other settings, naming the one in the way; "" when it does or is off.
