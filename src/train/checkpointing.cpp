@@ -56,8 +56,8 @@ std::string to_json(const TrainingState& state) {
 }
 
 TrainingState parse_training_state(const std::string& text, const std::string& origin) {
-  Json json = parse_json(text, origin);
   try {
+    Json json = parse_json(text, origin);
     migrate(json, origin);
     JsonFields fields(json, origin);
     static_cast<void>(fields.integer("version"));

@@ -71,6 +71,8 @@ bool all_agree(const std::vector<std::string>& problems, const Path& path) {
 
 std::optional<CheckpointInfo> choose_checkpoint(const Path& folder, SaveRank place, const GatherTexts& gather) {
   const GatherTexts all = gather ? gather : [](const std::string& text) { return std::vector<std::string>{text}; };
+  // A replacement that was cut short gives the former checkpoint its name back.
+  if (place.rank == 0) checkpoint::clean_checkpoints(folder);
   for (int64_t below = INT64_MAX;;) {
     const std::string own = place.rank == 0 ? std::to_string(newest_below(folder, below)) : "";
     const int64_t step = parse_step(all(own).front());

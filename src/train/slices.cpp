@@ -6,6 +6,7 @@
 #include <charconv>
 #include <map>
 #include <optional>
+#include <utility>
 
 namespace gato::train {
 namespace {
@@ -90,19 +91,16 @@ class SliceTable {
 
   void check_cover(const Segment& segment) {
     std::vector<Slice>& slices = slices_[segment.name];
-    std::sort(slices.begin(), slices.end(), [](const Slice& a, const Slice& b) { return a.begin < b.begin; });
+    std::sort(slices.begin(), slices.end(),
+              [](const Slice& a, const Slice& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
     if (slices.empty() && segment.size > 0) {
       problems_.push_back(cat("missing: ", segment.name, " ", describe(segment.shape)));
       return;
     }
     int64_t covered = 0;
-    for (const Slice& slice : slices) {
-      if (slice.begin != covered) break;
-      covered = slice.end;
-    }
-    if (covered != segment.size || (!slices.empty() && slices.back().end != segment.size)) {
-      problems_.push_back(cat("not there exactly once: ", segment.name, " from element ", covered));
-    }
+    const auto continues = [&](const Slice& slice) { return slice.begin == std::exchange(covered, slice.end); };
+    if (std::all_of(slices.begin(), slices.end(), continues) && covered == segment.size) return;
+    problems_.push_back(cat("not there exactly once: the elements of ", segment.name, " ", describe(segment.shape)));
   }
 
   std::map<std::string, std::vector<Slice>> slices_;
