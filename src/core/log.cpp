@@ -66,6 +66,25 @@ State& state() {
   return *instance;
 }
 
+void write_to_sinks(Level level, std::string_view module, std::string_view message, bool file_only) {
+  State& log = state();
+  if (level < log.level.load(std::memory_order_relaxed) || level == Level::kOff) return;
+  const int rank = log.rank.load(std::memory_order_relaxed);
+  const std::string text = cat(module, ": ", rank == 0 ? "" : cat("[rank ", rank, "] "), message);
+  const spdlog::details::log_msg entry("gato", library_level(level), text);
+  const std::lock_guard lock(log.mutex);
+  for (const auto& sink : log.sinks) {
+    if (file_only && sink == log.sinks.front()) continue;
+    try {
+      sink->log(entry);
+      sink->flush();
+    } catch (const std::exception& error) {
+      // A full disk must not end the work that wanted to say something.
+      console::write_lines(cat("log: cannot write a message: ", error.what(), "\n"));
+    }
+  }
+}
+
 }  // namespace
 
 Level parse_level(std::string_view name) {
@@ -101,23 +120,14 @@ void set_file(const std::string& path) {
 }
 
 void write(Level level, std::string_view module, std::string_view message) {
-  State& log = state();
-  if (level < log.level.load(std::memory_order_relaxed) || level == Level::kOff) return;
+  const State& log = state();
   const int rank = log.rank.load(std::memory_order_relaxed);
   const bool file_only = rank != 0 && level < Level::kWarning && !log.all_ranks.load(std::memory_order_relaxed);
-  const std::string text = cat(module, ": ", rank == 0 ? "" : cat("[rank ", rank, "] "), message);
-  const spdlog::details::log_msg entry("gato", library_level(level), text);
-  const std::lock_guard lock(log.mutex);
-  for (const auto& sink : log.sinks) {
-    if (file_only && sink == log.sinks.front()) continue;
-    try {
-      sink->log(entry);
-      sink->flush();
-    } catch (const std::exception& error) {
-      // A full disk must not end the work that wanted to say something.
-      console::write_lines(cat("log: cannot write a message: ", error.what(), "\n"));
-    }
-  }
+  write_to_sinks(level, module, message, file_only);
+}
+
+void write_to_file(Level level, std::string_view module, std::string_view message) {
+  write_to_sinks(level, module, message, true);
 }
 
 bool every(std::atomic<int64_t>& counter, int64_t period) {

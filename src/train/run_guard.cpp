@@ -180,7 +180,6 @@ void RunGuard::failed(std::string_view operation, std::string_view cause) {
   log::error("train", "step ", step_.load(), ": the exchange '", operation, "' failed: ", cause);
   remember_stacks();
   const std::string message = blame(cat("'", operation, "': ", cause));
-  log::error("train", message);
   finish(run::RankEnd::kPeer, message);
   {
     const std::lock_guard lock(mutex_);
@@ -213,6 +212,7 @@ std::string RunGuard::blame(const std::string& failure) {
 void RunGuard::finish(run::RankEnd end, const std::string& message) {
   if (heartbeat_) heartbeat_->end(end, message);
   if (end == run::RankEnd::kDone) return;
+  log::write_to_file(log::Level::kError, "train", message);  // the program shows it
   const std::lock_guard lock(mutex_);
   write_error_file(launch_.error_file, message, stacks_);
 }
@@ -259,8 +259,10 @@ void RunGuard::watch(const std::function<void()>& body) {
   } catch (const PeerError& error) {
     end_within(kDiagnosing);
     communicator_.reset();
-    if (failure_.empty()) failure_ = blame(error.what());  // it came before anybody observed
-    finish(run::RankEnd::kPeer, failure_);
+    if (failure_.empty()) {  // it came before anybody observed
+      failure_ = blame(error.what());
+      finish(run::RankEnd::kPeer, failure_);
+    }
     count_failure(failure_);
     throw PeerError(failure_);
   } catch (const std::exception& error) {
@@ -282,7 +284,7 @@ void RunGuard::expired(const run::Expiry& expiry) {
     return phases_.back().is_exchange;
   }();
   if (in_exchange) message = blame(message);
-  log::error("train", message);
+  log::error("train", message);  // no program will
   finish(in_exchange ? run::RankEnd::kPeer : run::RankEnd::kFailed, message);
   int code = kPeerExit;
   try {

@@ -84,9 +84,15 @@ TEST_F(LogTest, TheFileOfAnotherRankHasEverything) {
   const auto end = test::run_in_child([&] {  // because a log file stays open for the rest of the process
     log::set_rank(3);
     log::set_file(path);
-    return written([] { log::info("m", "for the file"); }).empty() ? 0 : 1;
+    return written([] {
+             log::info("m", "for the file");
+             log::write_to_file(log::Level::kError, "m", "this too");
+           }).empty()
+               ? 0
+               : 1;
   });
   EXPECT_EQ(end.exit_code, 0);
+  EXPECT_NE(read_file(path).find("error m: [rank 3] this too"), std::string::npos);
   EXPECT_NE(read_file(path).find("m: [rank 3] for the file"), std::string::npos);
 }
 

@@ -27,6 +27,9 @@ void set_file(const std::string& path);
 /// Writes one message. `module` is a short tag such as "data". Thread-safe.
 void write(Level level, std::string_view module, std::string_view message);
 
+/// The same to the file of set_file() alone: for what the console shows by other means.
+void write_to_file(Level level, std::string_view module, std::string_view message);
+
 template <class... Args>
 void debug(std::string_view module, const Args&... args) {
   write(Level::kDebug, module, cat(args...));
