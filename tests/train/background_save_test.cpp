@@ -147,6 +147,7 @@ class RanksTest : public BackgroundSaveTest {
       states_[r]->fill(static_cast<double>(step));
       savers_[r]->start(request_of(step));
     }
+    if (savers_.size() == 1) return {*savers_[0]->wait()};  // which commits by itself
     std::vector<std::string> parts;
     for (const auto& saver : savers_) parts.push_back(saver->part());
     std::vector<SaveOutcome> outcomes;
@@ -217,7 +218,7 @@ TEST_P(RanksTest, WhatIsMissingOrThereTwiceIsNamed) {
     }
     return std::string("it was loaded");
   };
-  EXPECT_NE(without("optimizer-first_moment-00001-of-00002.safetensors", "").find("not there exactly once"),
+  EXPECT_NE(without("optimizer-first_moment-00001-of-00002.safetensors", "").find("do not fit the model"),
             std::string::npos);
   EXPECT_NE(without("", "optimizer-first_moment-00001-of-00002.safetensors").find("not there exactly once"),
             std::string::npos);
