@@ -33,7 +33,11 @@ TrainingConfig tiny_config(const Path& run, model::Precision precision) {
                   .dropout = 0.05,
                   .precision = precision};
   config.optimizer = {.learning_rate = 2e-3, .warmup_steps = 10};
-  config.train = {.steps = 50, .batch_rows = 4, .soft_target_bins = 4, .validate_every = 0, .validation_rows = 4};
+  config.train.steps = 50;
+  config.train.batch_rows = 4;
+  config.train.soft_target_bins = 4;
+  config.train.validate_every = 0;
+  config.train.validation_rows = 4;
   config.train.threads = 1;
   return config;
 }
