@@ -29,6 +29,7 @@ Json rollout_json(const RolloutRecord& rollout, TaskScoring scoring) {
     json["answer"] = rollout.answer;
     json["reference"] = rollout.reference;
   }
+  if (!rollout.failure.empty()) json["failure"] = rollout.failure;
   return json;
 }
 
@@ -44,6 +45,7 @@ RolloutRecord parse_rollout(const Json& json, const std::string& where) {
     rollout.answer = fields.text("answer");
     rollout.reference = fields.text("reference");
   }
+  if (fields.has("failure")) rollout.failure = fields.text("failure");
   fields.finish();
   return rollout;
 }
@@ -90,6 +92,41 @@ DecodingRecord parse_decoding(const Json& json, const std::string& where) {
   return decoding;
 }
 
+Json play_json(const PlayRecord& play) {
+  Json json;
+  json["seed"] = play.seed;
+  json["first"] = play.first;
+  json["slots"] = play.slots;
+  json["prefill_chunk"] = play.prefill_chunk;
+  json["together"] = Json::array();
+  for (const EpisodeRange& range : play.together) {
+    json["together"].push_back({{"task", range.task}, {"first", range.first}, {"rollouts", range.rollouts}});
+  }
+  json["cuda_graph"] = play.cuda_graph;
+  json["model"] = play.model;
+  json["machine"] = play.machine;
+  return json;
+}
+
+PlayRecord parse_play(const Json& json, const std::string& where) {
+  JsonFields fields(json, where);
+  PlayRecord play;
+  play.seed = fields.unsigned_integer("seed");
+  play.first = fields.integer("first", 0);
+  play.slots = fields.integer("slots", 1);
+  play.prefill_chunk = fields.integer("prefill_chunk", 0);
+  for (const Json& entry : fields.array("together")) {
+    JsonFields range(entry, cat(where, ": together[", play.together.size(), "]"));
+    play.together.push_back({range.text("task"), range.integer("first", 0), range.integer("rollouts", 0)});
+    range.finish();
+  }
+  play.cuda_graph = fields.boolean("cuda_graph");
+  play.model = fields.text("model");
+  play.machine = fields.text("machine");
+  fields.finish();
+  return play;
+}
+
 std::map<std::string, std::string> parse_versions(const Json& json, const std::string& where) {
   JsonFields fields(json, where);
   std::map<std::string, std::string> versions;
@@ -101,7 +138,7 @@ void check_rollouts(const TaskResult& result, JsonFields& fields) {
   std::set<uint64_t> seeds;
   for (const RolloutRecord& rollout : result.rollouts) {
     if (!seeds.insert(rollout.seed).second) fields.fail("rollouts", cat("seed ", rollout.seed, " is there twice"));
-    if (result.scoring == TaskScoring::kExactMatch && !rollout.exact_match) {
+    if (result.scoring == TaskScoring::kExactMatch && !rollout.exact_match && rollout.failure.empty()) {
       fields.fail("rollouts", cat("seed ", rollout.seed, ": a task judged by exact match needs exact_match"));
     }
   }
@@ -133,6 +170,7 @@ TaskResult parse_fields(JsonFields& fields, const std::string& origin) {
   result.expert = parse_reference(fields.object("expert"), cat(origin, ": expert"));
   result.random = parse_reference(fields.object("random"), cat(origin, ": random"));
   if (fields.has("loss")) result.loss = parse_loss(fields.object("loss"), cat(origin, ": loss"));
+  if (fields.has("play")) result.play = parse_play(fields.object("play"), cat(origin, ": play"));
   result.versions = parse_versions(fields.object("versions"), cat(origin, ": versions"));
   result.seconds = fields.number("seconds");
   for (const Json& rollout : fields.array("rollouts")) {
@@ -156,6 +194,7 @@ Json result_json(const TaskResult& result) {
   json["expert"] = reference_json(result.expert);
   json["random"] = reference_json(result.random);
   if (result.loss) json["loss"] = loss_json(*result.loss);
+  if (result.play) json["play"] = play_json(*result.play);
   json["versions"] = result.versions;
   json["seconds"] = result.seconds;
   json["rollouts"] = Json::array();

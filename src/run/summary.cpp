@@ -91,6 +91,17 @@ std::optional<double> share_of(const std::vector<RolloutRecord>& rollouts, std::
   return static_cast<double>(yes) / static_cast<double>(known);
 }
 
+/// Wilson's interval of the success rate.
+std::optional<std::pair<double, double>> success_interval(const std::vector<RolloutRecord>& rollouts) {
+  int64_t known = 0, yes = 0;
+  for (const RolloutRecord& rollout : rollouts) {
+    known += rollout.success.has_value() ? 1 : 0;
+    yes += rollout.success.value_or(false) ? 1 : 0;
+  }
+  if (known == 0) return std::nullopt;
+  return wilson_ci95(yes, known);
+}
+
 void add_note(TaskSummary& summary, const std::string& note) {
   summary.note += (summary.note.empty() ? "" : "; ") + note;
 }
@@ -110,8 +121,10 @@ std::string obstacle_to_score(const TaskResult& result, const std::vector<double
   if (result.expert.episodes == 0) return "no score: the expert was not measured";
   if (result.random.episodes == 0) return "no score: random actions were not measured";
   if (!is_usable(result.expert.mean) || !is_usable(result.random.mean)) return "no score: references beyond 1e150";
-  // The least difference keeps the score finite; differences this small are rounding.
-  if (!(result.expert.mean - result.random.mean > 1e-100)) {
+  // The least difference keeps the score finite; differences this small are rounding. One below two standard errors is
+  // chance, and scores would be noise divided by noise.
+  const double error = std::hypot(result.expert.standard_error, result.random.standard_error);
+  if (!(result.expert.mean - result.random.mean > std::max(1e-100, 2 * error))) {
     return "no score: the expert is not better than random actions";
   }
   return "";
@@ -154,27 +167,41 @@ void score_by_exact_match(const TaskResult& result, TaskSummary& summary) {
   summary.ci95 = {100 * low, 100 * high};
 }
 
+/// `result` without the rollouts that the environment broke off.
+TaskResult played(TaskResult result) {
+  std::erase_if(result.rollouts, [](const RolloutRecord& rollout) { return !rollout.failure.empty(); });
+  return result;
+}
+
 TaskSummary summarise_task(const TaskRollouts& task) {
-  const TaskResult& result = task.joined;
+  const TaskResult result = played(task.joined);
   TaskSummary summary;
   summary.scoring = result.scoring;
   summary.rollouts = static_cast<int64_t>(result.rollouts.size());
   summary.success_rate = share_of(result.rollouts, &RolloutRecord::success);
+  summary.success_ci95 = success_interval(result.rollouts);
   summary.loss = result.loss;
   if (result.scoring != TaskScoring::kLoss) add_returns(result, summary);
   if (result.scoring == TaskScoring::kReturn) score_by_return(result, summary);
   if (result.scoring == TaskScoring::kExactMatch) score_by_exact_match(result, summary);
   const auto shards = static_cast<int64_t>(task.shards.size());
+  const size_t failed = task.joined.rollouts.size() - result.rollouts.size();
+  if (failed > 0) {
+    add_note(summary,
+             cat(failed, " of ", task.joined.rollouts.size(), " rollouts failed by the environment: left out"));
+  }
   if (shards < result.num_shards) add_note(summary, cat("incomplete: ", shards, " of ", result.num_shards, " shards"));
   return summary;
 }
 
 void add_means(Summary& summary) {
   std::map<std::string, std::vector<double>> scores;
+  for (const int64_t share : {25, 50, 75, 100}) summary.tasks_at[share] = 0;
   for (const auto& [task, line] : summary.tasks) {
     if (!line.score) continue;
     scores[domain_of(task)].push_back(*line.score);
     summary.tasks_at_50 += *line.score >= kHalfOfExpert ? 1 : 0;
+    for (auto& [share, tasks] : summary.tasks_at) tasks += *line.score >= static_cast<double>(share) ? 1 : 0;
   }
   std::vector<double> domain_scores;
   for (const auto& [domain, values] : scores) {

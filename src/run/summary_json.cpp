@@ -31,6 +31,7 @@ Json task_json(const TaskSummary& task) {
   put(json, "expert_return", task.expert_return);
   put(json, "random_return", task.random_return);
   put(json, "success_rate", task.success_rate);
+  if (task.success_ci95) json["success_ci95"] = {task.success_ci95->first, task.success_ci95->second};
   put(json, "exact_match", task.exact_match);
   if (task.loss) json["loss"] = loss_json(*task.loss);
   if (!task.note.empty()) json["note"] = task.note;
@@ -42,13 +43,13 @@ std::optional<double> optional_number(JsonFields& fields, std::string_view key) 
   return fields.number(key);
 }
 
-std::pair<double, double> parse_interval(JsonFields& fields) {
-  const Json& list = fields.array("ci95");
+std::pair<double, double> parse_interval(JsonFields& fields, std::string_view key) {
+  const Json& list = fields.array(key);
   if (list.size() != 2 || !list[0].is_number() || !list[1].is_number()) {
-    fields.fail("ci95", "expected a list of two numbers");
+    fields.fail(key, "expected a list of two numbers");
   }
   const std::pair<double, double> interval(list[0].get<double>(), list[1].get<double>());
-  if (!(interval.first <= interval.second)) fields.fail("ci95", "ends before it begins");
+  if (!(interval.first <= interval.second)) fields.fail(key, "ends before it begins");
   return interval;
 }
 
@@ -57,12 +58,13 @@ TaskSummary parse_task(const Json& json, const std::string& where) {
   TaskSummary task;
   task.scoring = parse_scoring(fields, "scoring");
   task.score = optional_number(fields, "score");
-  if (fields.has("ci95")) task.ci95 = parse_interval(fields);
+  if (fields.has("ci95")) task.ci95 = parse_interval(fields, "ci95");
   task.rollouts = fields.integer("rollouts", 0);
   task.mean_return = optional_number(fields, "mean_return");
   task.expert_return = optional_number(fields, "expert_return");
   task.random_return = optional_number(fields, "random_return");
   task.success_rate = optional_number(fields, "success_rate");
+  if (fields.has("success_ci95")) task.success_ci95 = parse_interval(fields, "success_ci95");
   task.exact_match = optional_number(fields, "exact_match");
   if (fields.has("loss")) task.loss = parse_loss(fields.object("loss"), cat(where, ": loss"));
   if (fields.has("note")) task.note = fields.text("note");
@@ -93,6 +95,9 @@ Json summary_json(const Summary& summary) {
   }
   json["mean_score"] = summary.mean_score ? Json(*summary.mean_score) : Json(nullptr);
   json["tasks_at_50"] = summary.tasks_at_50;
+  if (!summary.tasks_at.empty()) {
+    for (const auto& [share, tasks] : summary.tasks_at) json["tasks_at"][std::to_string(share)] = tasks;
+  }
   return json;
 }
 
@@ -110,6 +115,13 @@ Summary parse_fields(JsonFields& fields, const std::string& origin) {
   }
   if (!fields.value("mean_score").is_null()) summary.mean_score = fields.number("mean_score");
   summary.tasks_at_50 = fields.integer("tasks_at_50", 0);
+  if (fields.has("tasks_at")) {
+    JsonFields counts(fields.object("tasks_at"), cat(origin, ": tasks_at"));
+    for (const int64_t share : {25, 50, 75, 100}) {
+      summary.tasks_at[share] = counts.integer(std::to_string(share), 0);
+    }
+    counts.finish();
+  }
   return summary;
 }
 

@@ -21,7 +21,11 @@ TEST(RunFixtureTest, Version1IsRead) {
   EXPECT_EQ(results[2].loss->tokens, 1000);
 
   const Summary summary = parse_summary(read_file(folder / "step-00001000@demo" / "summary.json"), "summary.json");
-  EXPECT_EQ(summarise(results), summary) << "the same results give the same table";
+  Summary again = summarise(results);
+  EXPECT_EQ(again.tasks_at.at(50), summary.tasks_at_50);
+  again.tasks_at.clear();  // later additions
+  for (auto& [task, line] : again.tasks) line.success_ci95.reset();
+  EXPECT_EQ(again, summary) << "the same results give the same table";
   const std::vector<ScoreLine> scores = read_scores(folder / "scores.jsonl");
   ASSERT_EQ(scores.size(), 1u);
   EXPECT_EQ(scores[0].summary, summary);

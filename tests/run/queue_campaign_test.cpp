@@ -20,8 +20,15 @@ TEST(QueueCampaignTest, EveryJobIsInTheResultsExactlyOnceHoweverWorkersEnd) {
   options.seed = static_cast<uint64_t>(number_from("GATO_QUEUE_SEED", 1));
   options.most_ms = static_cast<int>(number_from("GATO_QUEUE_JOB_MS", options.most_ms));
   const test::CampaignOutcome outcome = test::Campaign(options).run();
-  std::printf("campaign: %ld jobs, %ld workers, %ld kills, %ld held up, %ld attempts lost\n", options.jobs,
-              options.workers, outcome.kills, outcome.stops, outcome.lost);
+  const auto figure = [](const char* name, int64_t value) {
+    std::printf("figure evaluation_queue/%s %lld count\n", name, static_cast<long long>(value));
+  };
+  figure("jobs", options.jobs);
+  figure("workers", options.workers);
+  figure("kills", outcome.kills);
+  figure("held_up", outcome.stops);
+  figure("attempts_lost", outcome.lost);
+  figure("results", outcome.results);
   EXPECT_GT(outcome.kills, 0);
   EXPECT_EQ(outcome.jobs_done, options.jobs);
   EXPECT_EQ(outcome.done_events, options.jobs);

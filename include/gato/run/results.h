@@ -20,6 +20,9 @@ struct RolloutRecord {
   std::optional<bool> success;      ///< Where the environment defines it.
   std::optional<bool> exact_match;  ///< Tasks judged by exact match: whether answer equals reference.
   std::string answer, reference;    ///< For those tasks. Bytes that are not valid UTF-8 are stored as U+FFFD.
+  /// Why the environment itself failed (its process died, hung or raised an error); "" for episodes that were played.
+  /// Failed ones count for nothing but themselves.
+  std::string failure = {};
   bool operator==(const RolloutRecord&) const = default;
 };
 
@@ -53,6 +56,26 @@ struct DecodingRecord {
   bool operator==(const DecodingRecord&) const = default;
 };
 
+/// Episodes [first, first + rollouts) of a task.
+struct EpisodeRange {
+  std::string task;
+  int64_t first = 0, rollouts = 0;
+  bool operator==(const EpisodeRange&) const = default;
+};
+
+/// What else bears on the rollouts: the same again gives the same ones on a machine of the same kind.
+struct PlayRecord {
+  uint64_t seed = 0;                   ///< Of the evaluation; a rollout's own comes from it, the task and its number.
+  int64_t first = 0;                   ///< Number of the first rollout.
+  int64_t slots = 1;                   ///< Environments per forward pass, at most.
+  int64_t prefill_chunk = 0;           ///< Tokens that a context is computed in at a time; 0: all at once.
+  std::vector<EpisodeRange> together;  ///< All that shared forward passes, this task included.
+  bool cuda_graph = false;
+  std::string model;    ///< XXH3-128 of model.safetensors.
+  std::string machine;  ///< Loops that ran: "cpu avx512", or the GPU's name.
+  bool operator==(const PlayRecord&) const = default;
+};
+
 /// What one evaluation job found: one (checkpoint, suite, task, shard of rollouts).
 struct TaskResult {
   std::string task;        ///< "domain/name".
@@ -66,6 +89,7 @@ struct TaskResult {
   std::vector<RolloutRecord> rollouts;  ///< Seeds differ. Empty for tasks with a loss only.
   ReferenceReturn expert, random;
   std::optional<TextLoss> loss;
+  std::optional<PlayRecord> play;               ///< Absent in results before it was recorded, and of texts.
   std::map<std::string, std::string> versions;  ///< Of the environment, libraries and this project.
   double seconds = 0;                           ///< Wall time the job took.
   bool operator==(const TaskResult&) const = default;
@@ -81,8 +105,8 @@ struct TaskResult {
 /// Writes a result into `folder` (RunFolder::results_path(step, suite), or any other), atomically. Replaces an earlier
 /// result of the same task and shard; DataError when the file belongs to another task.
 void write_result(const Path& folder, const TaskResult& result);
-/// The same, unless a result of the same shard of the same task by the same checkpoint is there: then that one stays, and
-/// the answer is false. Of several processes that write at once, one is told true.
+/// The same, unless a result of the same shard of the same task by the same checkpoint is there: then that one stays,
+/// and the answer is false. Of several processes that write at once, one is told true.
 bool write_result_once(const Path& folder, const TaskResult& result);
 /// All results in `folder`, sorted by (task, shard). A damaged file is a DataError that names it.
 [[nodiscard]] std::vector<TaskResult> read_results(const Path& folder);
@@ -95,6 +119,7 @@ struct TaskSummary {
   int64_t rollouts = 0;
   std::optional<double> mean_return, expert_return, random_return;
   std::optional<double> success_rate;  ///< In [0, 1], over the rollouts that say.
+  std::optional<std::pair<double, double>> success_ci95;  ///< Wilson's 95 % interval of it.
   std::optional<double> exact_match;   ///< In [0, 1].
   std::optional<TextLoss> loss;
   std::string note;  ///< Why there is no score, or what is missing; "" otherwise.
@@ -116,15 +141,18 @@ struct Summary {
   std::map<std::string, DomainSummary> domains;  ///< Domains with at least one scored task.
   std::optional<double> mean_score;              ///< Mean over domains; absent when no task has a score.
   int64_t tasks_at_50 = 0;                       ///< Tasks with a score >= 50.
+  /// Tasks with a score of at least 25, 50, 75 and 100 percent of the expert, by these numbers; empty in older files.
+  std::map<int64_t, int64_t> tasks_at = {};
   bool operator==(const Summary&) const = default;
 };
 
 /// Computes the table. Tasks judged by return: score = 100 x (mean - random) / (expert - random), with the percentile
 /// bootstrap of confidence.h over rollouts (expert and random taken as exact). By exact match: score = 100 x share,
 /// with the Wilson interval. By loss: no score. No score either, and a note, where the expert is not better than
-/// random, either was not measured, or a return is not finite. Shards of one task are joined. The result does not
-/// depend on the order of `results`. DataError when they do not belong together: other checkpoints or suites, a shard
-/// or seed twice, shards that disagree on scoring or references.
+/// random by more than two standard errors, either was not measured, or a return is not finite. Rollouts that failed
+/// are left out, with a note. Shards of one task are joined. The result does not depend on the order of `results`.
+/// DataError when they do not belong together: other checkpoints or suites, a shard or seed twice, shards that disagree
+/// on scoring or references.
 [[nodiscard]] Summary summarise(const std::vector<TaskResult>& results);
 
 [[nodiscard]] std::string to_json(const Summary& summary);  ///< As design.md section 9 gives it, indented.
