@@ -122,7 +122,7 @@ void LocalWorkers::look_after(size_t number) {
   int status = 0;
   if (worker.process <= 0 || ::waitpid(worker.process, &status, WNOHANG) != worker.process) return;
   worker.process = 0;
-  const bool ended_well = WIFEXITED(status) && WEXITSTATUS(status) <= 1;  // 1: some jobs failed
+  const bool ended_well = WIFEXITED(status) && WEXITSTATUS(status) == 0;
   worker.ended = true;
   if (stopping_ || ended_well) return;
   const bool try_again = ++worker.crashes <= kMaxCrashes && WIFSIGNALED(status);
