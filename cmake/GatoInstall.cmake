@@ -15,6 +15,8 @@ foreach(folder configs data)
 endforeach()
 # gato-data runs these by the Python that tools/setup --import made.
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/tools/import" DESTINATION ${share_dir}/tools FILES_MATCHING PATTERN "*.py")
+# Plays environments of Python packages, by the Python that tools/setup --envs made.
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/tools/env_worker" DESTINATION ${share_dir}/tools FILES_MATCHING PATTERN "*.py")
 install(FILES "${PROJECT_SOURCE_DIR}/src/episode/stream.proto" "${PROJECT_SOURCE_DIR}/src/episode/format.proto"
         DESTINATION ${share_dir}/proto/episode)
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION ${share_dir})

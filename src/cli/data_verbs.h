@@ -9,6 +9,7 @@ namespace gato::cli {
 /// Runs the verb when the arguments named it and returns its exit code; -1 otherwise.
 using Verb = std::function<int()>;
 
+Verb add_environments(CLI::App& app);
 Verb add_explain(CLI::App& app);
 Verb add_filter(CLI::App& app);
 Verb add_import(CLI::App& app);

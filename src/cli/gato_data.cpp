@@ -30,7 +30,7 @@ struct CollectArguments {
   uint64_t seed = 0;
   int threads = 0;
   double scale = 1;
-  int64_t reference_episodes = 100;
+  std::optional<int64_t> reference_episodes;
 };
 
 std::string return_text(const episode::ReturnRecord& record) {
@@ -50,6 +50,7 @@ int collect(const CollectArguments& arguments) {
   for (const env::CollectSummary& task : summaries) {
     std::cout << task.task << "  " << task.episodes << "  " << task.steps << "  " << format_fixed(task.mean_return, 2)
               << "  " << return_text(task.expert) << "  " << return_text(task.random)
+              << (task.failed > 0 ? cat("  (", task.failed, " episodes failed)") : "")
               << (task.reused ? "  (was there already)" : "") << "\n";
   }
   std::cout << "data sets are in " << arguments.out << "\n";
@@ -66,7 +67,8 @@ Verb add_collect(CLI::App& app) {
       ->check(CLI::Range(0, 4096));
   verb->add_option("--scale", arguments->scale, "Multiplies the number of episodes of every task");
   verb->add_option("--reference-episodes", arguments->reference_episodes,
-                   "Episodes that measure expert and random returns");
+                   "Episodes that measure expert and random returns; default: what was measured before "
+                   "(data/environments), else 100");
   return [verb, arguments] { return verb->parsed() ? collect(*arguments) : -1; };
 }
 
@@ -222,7 +224,7 @@ int main(int argc, char** argv) {
         app.require_subcommand(1);
         const std::vector<Verb> verbs = {
             add_collect(app),       add_train_tokenizer(app), add_tokenize(app), add_inspect(app), add_verify(app),
-            add_check_numbers(app), add_import(app),          add_explain(app),  add_filter(app),  add_statistics(app)};
+            add_check_numbers(app), add_import(app),          add_explain(app),  add_filter(app),  add_statistics(app), add_environments(app)};
         return [verbs] {
           for (const Verb& verb : verbs) {
             const int code = verb();

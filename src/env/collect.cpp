@@ -15,6 +15,7 @@
 #include "gato/core/text.h"
 #include "gato/core/threads.h"
 #include "gato/core/version.h"
+#include "gato/env/remote.h"
 #include "gato/env/rollout.h"
 #include "gato/episode/shard.h"
 
@@ -27,6 +28,8 @@ using episode::Episode;
 
 /// Episodes recorded before they are written in order; bounds the memory they take.
 constexpr int64_t kBlockEpisodes = 64;
+constexpr int64_t kReferenceEpisodes = 100;  // where CollectOptions names no number
+constexpr int64_t kMostFailuresNamed = 3;
 constexpr const char* kDoing = "collecting demonstrations; finished data sets are kept, and the same command goes on";
 
 Path dataset_folder(const Path& out, std::string id) {
@@ -106,10 +109,16 @@ class TaskCollector {
     const Json settings = this->settings();
     if (const auto finished = find_finished_dataset(folder_, settings)) return *finished;
     begin_dataset(folder_);
-    Progress progress(entry_.id, episodes_ + 2 * options_.reference_episodes, "episodes");
+    const int64_t reference = reference_episodes();
+    Progress progress(entry_.id, episodes_ + 2 * reference, "episodes");
     TaskSpec spec = players_.front().environment->spec();
-    spec.expert = measure(ReferenceAgent::kExpert, progress);
-    spec.random = measure(ReferenceAgent::kRandom, progress);
+    if (measured_before()) {
+      spec.expert = entry_.known->expert;
+      spec.random = entry_.known->random;
+    } else {
+      spec.expert = measure(ReferenceAgent::kExpert, reference, progress);
+      spec.random = measure(ReferenceAgent::kRandom, reference, progress);
+    }
     summary_.task = entry_.id;
     summary_.expert = spec.expert;
     summary_.random = spec.random;
@@ -122,37 +131,64 @@ class TaskCollector {
 
  private:
   [[nodiscard]] Json settings() {
-    return {{"kind", "demonstrations"},
-            {"gato", version()},
-            {"task", entry_.id},
-            {"specification", digest_of(players_.front().environment->spec())},
-            {"seed", options_.seed},
-            {"episodes", episodes_},
-            {"noise", noise_.levels},
-            {"noise_correlation", noise_.correlation},
-            {"random_action_share", noise_.random_action_share},
-            {"reference_episodes", options_.reference_episodes},
-            // An environment or expert that behaves otherwise than before makes new data under the same settings.
-            {"first_episode", digest_of(record(players_.front(), 0))}};
+    const std::optional<Episode> first = record(players_.front(), 0);
+    Json settings = {
+        {"kind", "demonstrations"},
+        {"gato", version()},
+        {"task", entry_.id},
+        {"specification", digest_of(players_.front().environment->spec())},
+        {"seed", options_.seed},
+        {"episodes", episodes_},
+        {"noise", noise_.levels},
+        {"noise_correlation", noise_.correlation},
+        {"random_action_share", noise_.random_action_share},
+        {"reference_episodes", reference_episodes()},
+        // An environment or expert that behaves otherwise than before makes new data under the same settings.
+        {"first_episode", first ? digest_of(*first) : "failed"}};
+    if (measured_before()) settings["references"] = digest_of_references();
+    return settings;
   }
 
   [[nodiscard]] static episode::DatasetInfo dataset_info(const TaskSpec& spec) {
     return {spec.id, spec.description, spec.licence, cat("gato ", version(), " collect")};
   }
 
-  episode::ReturnRecord measure(ReferenceAgent agent, Progress& progress) {
-    const auto seeds = seeds_for(SeedUse::kReference, options_.seed, entry_.id, options_.reference_episodes);
-    return return_record(play_reference_episodes(entry_.id, agent, seeds, options_.threads, [&] { progress.add(); }));
+  [[nodiscard]] bool measured_before() const {
+    return !options_.reference_episodes && entry_.known && entry_.known->random.episodes > 0;
+  }
+  [[nodiscard]] int64_t reference_episodes() const {
+    return measured_before() ? 0 : options_.reference_episodes.value_or(kReferenceEpisodes);
   }
 
-  Episode record(Player& player, int64_t index) {
+  episode::ReturnRecord measure(ReferenceAgent agent, int64_t episodes, Progress& progress) {
+    const auto seeds = seeds_for(SeedUse::kReference, options_.seed, entry_.id, episodes);
+    return return_record(play_reference_episodes(entry_, agent, seeds, options_.threads, [&] { progress.add(); }));
+  }
+
+  [[nodiscard]] std::string digest_of_references() const {
+    std::string text;
+    for (const episode::ReturnRecord& record : {entry_.known->expert, entry_.known->random}) {
+      append_bytes(text, std::vector<double>{record.mean, record.standard_error});
+      text += cat(record.episodes, "|");
+    }
+    return digest128(text);
+  }
+
+  /// Nothing, and a line in the log, where the environment itself failed.
+  std::optional<Episode> record(Player& player, int64_t index) {
     const uint64_t seed = seed_for(SeedUse::kData, options_.seed, entry_.id, index);
-    return record_episode(*player.environment, *player.expert, noise_, seed, episode_id(entry_.id, index));
+    std::string failure;
+    auto episode =
+        record_episode(*player.environment, *player.expert, noise_, seed, episode_id(entry_.id, index), failure);
+    if (!episode && ++failures_named_ <= kMostFailuresNamed) {
+      log::warning("env", entry_.id, ": episode ", index, " is left out: ", failure);
+    }
+    return episode;
   }
 
-  /// Episodes [first, first + count) in order, recorded by all players.
-  std::vector<Episode> record_block(int64_t first, int64_t count, Progress& progress) {
-    std::vector<Episode> block(static_cast<size_t>(count));
+  /// Episodes [first, first + count) in order, recorded by all players; nothing in the place of those that failed.
+  std::vector<std::optional<Episode>> record_block(int64_t first, int64_t count, Progress& progress) {
+    std::vector<std::optional<Episode>> block(static_cast<size_t>(count));
     std::atomic<int64_t> next = 0;
     const auto play = [&](int64_t player) {
       for (int64_t i = next++; i < count; i = next++) {
@@ -168,14 +204,21 @@ class TaskCollector {
   void record_all(DatasetWriter& writer, Progress& progress) {
     for (int64_t first = 0; first < episodes_; first += kBlockEpisodes) {
       const int64_t count = std::min(kBlockEpisodes, episodes_ - first);
-      for (const Episode& episode : record_block(first, count, progress)) {
-        writer.add(0, episode);
+      for (const std::optional<Episode>& episode : record_block(first, count, progress)) {
+        if (!episode) {
+          ++summary_.failed;
+          continue;
+        }
+        writer.add(0, *episode);
         ++summary_.episodes;
-        summary_.steps += episode.num_steps;
-        summary_.mean_return += episode.total_return();
+        summary_.steps += episode->num_steps;
+        summary_.mean_return += episode->total_return();
       }
     }
-    summary_.mean_return /= static_cast<double>(episodes_);
+    if (summary_.episodes == 0) {
+      throw EnvironmentError(cat("Task ", entry_.id, ": all ", episodes_, " episodes failed; see the messages above."));
+    }
+    summary_.mean_return /= static_cast<double>(summary_.episodes);
   }
 
   const TaskEntry& entry_;
@@ -185,6 +228,7 @@ class TaskCollector {
   ActionNoise noise_;
   std::vector<Player> players_;
   CollectSummary summary_;
+  std::atomic<int64_t> failures_named_ = 0;
 };
 
 Json text_settings(const SuiteText& text, const std::vector<Path>& files) {
@@ -230,8 +274,8 @@ CollectSummary collect_text(const SuiteText& text, const CollectOptions& options
 
 void check_options(const CollectOptions& options) {
   if (options.out.empty()) throw ConfigError("No folder was named to collect into.");
-  if (options.reference_episodes < 0) {
-    throw ConfigError(cat("The number of reference episodes is ", options.reference_episodes, ", must be 0 or more."));
+  if (options.reference_episodes.value_or(0) < 0) {
+    throw ConfigError(cat("The number of reference episodes is ", *options.reference_episodes, ", must be 0 or more."));
   }
   if (!(options.episodes_scale > 0 && options.episodes_scale <= 1e6)) {
     throw ConfigError(cat("The scale of episodes is ", options.episodes_scale, ", must be above 0."));
@@ -247,6 +291,7 @@ std::vector<CollectSummary> collect(const Suite& suite, const CollectOptions& op
   make_folders(options.out);
   const FileLock lock(options.out / ".collect.lock", "Wait for it, or collect into another folder.");
   std::vector<CollectSummary> summaries;
+  std::vector<std::string> given_up;
   for (const auto& [id, task] : tasks) {
     if (task.episodes == 0) continue;
     const TaskEntry& entry = find_task(id);
@@ -255,9 +300,18 @@ std::vector<CollectSummary> collect(const Suite& suite, const CollectOptions& op
       continue;
     }
     throw_if_stopped(kDoing);
-    summaries.push_back(TaskCollector(entry, task, options).run());
+    try {
+      summaries.push_back(TaskCollector(entry, task, options).run());
+    } catch (const EnvironmentError& error) {  // other tasks can do without its workers
+      log::error("env", error.what());
+      given_up.push_back(id);
+    }
   }
   for (const SuiteText& text : suite.texts) summaries.push_back(collect_text(text, options));
+  if (!given_up.empty()) {
+    throw EnvironmentError(cat("The environments of ", join(given_up, ", "), " kept failing, see above; the ",
+                               summaries.size(), " other data sets are complete, and the same command tries again."));
+  }
   return summaries;
 }
 

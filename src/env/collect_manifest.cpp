@@ -32,6 +32,7 @@ Json to_json(const CollectSummary& summary) {
           {"episodes", summary.episodes},
           {"steps", summary.steps},
           {"mean_return", summary.mean_return},
+          {"failed", summary.failed},
           {"expert", to_json(summary.expert)},
           {"random", to_json(summary.random)}};
 }
@@ -42,6 +43,7 @@ CollectSummary to_summary(const Json& json) {
   summary.episodes = json.at("episodes").get<int64_t>();
   summary.steps = json.at("steps").get<int64_t>();
   summary.mean_return = json.at("mean_return").get<double>();
+  summary.failed = json.value("failed", int64_t{0});  // manifests before it existed have none
   summary.expert = to_return_record(json.at("expert"));
   summary.random = to_return_record(json.at("random"));
   summary.reused = true;

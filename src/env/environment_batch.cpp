@@ -183,7 +183,9 @@ std::unique_ptr<EnvironmentBatch> make_environment_batch(const std::string& task
   if (size < 1)
     throw ConfigError(cat("A batch of environments of ", task, " needs a size of at least 1, got ", size, "."));
   if (threads < 0) throw ConfigError(cat("A batch of environments cannot use ", threads, " threads."));
-  return std::make_unique<NativeBatch>(task, size, threads == 0 ? thread_budget() : threads);
+  const int most = threads == 0 ? thread_budget() : threads;
+  if (const TaskEntry& entry = find_task(task); entry.make_batch) return entry.make_batch(size, most);
+  return std::make_unique<NativeBatch>(task, size, most);
 }
 
 }  // namespace gato::env

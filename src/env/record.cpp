@@ -86,8 +86,8 @@ void append_step(std::vector<Column>& columns, const std::vector<FieldSpec>& fie
 
 }  // namespace
 
-Episode record_episode(Environment& environment, Expert& expert, const ActionNoise& noise, uint64_t seed,
-                       const std::string& id) {
+std::optional<Episode> record_episode(Environment& environment, Expert& expert, const ActionNoise& noise, uint64_t seed,
+                                      const std::string& id, std::string& failure) {
   check_noise(noise);
   const TaskSpec& spec = environment.spec();
   Episode episode;
@@ -110,6 +110,10 @@ Episode record_episode(Environment& environment, Expert& expert, const ActionNoi
     append_step(episode.action, spec.action, executed);
     if (labelled) append_step(episode.label, spec.action, label);
     step = environment.step(executed);
+    if (!step.failure.empty()) {
+      failure = step.failure;
+      return std::nullopt;
+    }
     observation = std::move(step.observation);
     episode.reward.push_back(static_cast<float>(step.reward));
     ++episode.num_steps;

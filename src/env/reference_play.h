@@ -13,7 +13,7 @@ namespace gato::env {
 [[nodiscard]] Rng random_play_stream(uint64_t seed);
 
 /// roll_out_reference on `threads` threads (0: the budget); `on_episode` is called by any of them after each episode.
-[[nodiscard]] std::vector<RolloutResult> play_reference_episodes(const std::string& task, ReferenceAgent agent,
+[[nodiscard]] std::vector<RolloutResult> play_reference_episodes(const TaskEntry& entry, ReferenceAgent agent,
                                                                  const std::vector<uint64_t>& seeds, int threads,
                                                                  const std::function<void()>& on_episode);
 

@@ -2,6 +2,7 @@
 #include <mutex>
 
 #include "env/native.h"
+#include "env/remote/tasks.h"
 #include "gato/core/error.h"
 #include "gato/core/text.h"
 #include "gato/env/environment.h"
@@ -46,7 +47,7 @@ class Registry {
 
  private:
   Registry() {
-    for (auto* family : {control_tasks, grid_tasks, game_tasks, picture_tasks, dialogue_tasks}) {
+    for (auto* family : {control_tasks, grid_tasks, game_tasks, picture_tasks, dialogue_tasks, remote_tasks}) {
       for (TaskEntry& entry : family()) add(std::move(entry));
     }
   }
@@ -59,7 +60,12 @@ class Registry {
 std::string hint(const std::string& word, const std::vector<std::string>& ids) {
   const std::string candidate = nearest(word, ids);
   if (!candidate.empty()) return cat(" Did you mean '", candidate, "'?");
-  return cat(" Known tasks: ", join(ids, ", "), ".");
+  std::vector<std::string> domains;
+  for (const std::string& id : ids) {
+    const std::string domain = id.substr(0, id.find('/')) + "/*";
+    if (domains.empty() || domains.back() != domain) domains.push_back(domain);
+  }
+  return cat(" There are ", join(domains, ", "), "; gato-eval tasks lists them.");
 }
 
 }  // namespace

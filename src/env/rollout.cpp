@@ -37,6 +37,7 @@ class EpisodeLog {
     result_.episode_return += step.reward;
     ++result_.length;
     if (step.done()) result_.success = step.success;
+    result_.failure = step.failure;
     if (!step.done() && spec_->max_steps > 0 && result_.length >= spec_->max_steps) {
       throw DataError(cat("Task ", spec_->id, ": the episode of seed ", result_.seed, " goes on after ",
                           spec_->max_steps, " steps, the limit its specification states."));
@@ -171,16 +172,15 @@ std::vector<RolloutResult> roll_out(EnvironmentBatch& batch, Policy& policy, con
   return Rollouts(batch, policy, options).run();
 }
 
-std::vector<RolloutResult> play_reference_episodes(const std::string& task, ReferenceAgent agent,
+std::vector<RolloutResult> play_reference_episodes(const TaskEntry& entry, ReferenceAgent agent,
                                                    const std::vector<uint64_t>& seeds, int threads,
                                                    const std::function<void()>& on_episode) {
-  const TaskEntry& entry = find_task(task);
   const bool by_expert = agent == ReferenceAgent::kExpert;
-  if (by_expert && !entry.make_expert) throw ConfigError(cat("Task ", task, " has no expert."));
+  if (by_expert && !entry.make_expert) throw ConfigError(cat("Task ", entry.id, " has no expert."));
   std::vector<RolloutResult> results(seeds.size());
   std::atomic<size_t> next = 0;
   const auto play = [&](int64_t) {
-    const std::unique_ptr<Environment> environment = make_environment(task);
+    const std::unique_ptr<Environment> environment = entry.make();
     const std::unique_ptr<Expert> expert = by_expert ? entry.make_expert(*environment) : nullptr;
     for (size_t i = next++; i < seeds.size(); i = next++) {
       throw_if_stopped("measuring reference scores");
@@ -197,19 +197,23 @@ std::vector<RolloutResult> play_reference_episodes(const std::string& task, Refe
 
 std::vector<RolloutResult> roll_out_reference(const std::string& task, ReferenceAgent agent,
                                               const std::vector<uint64_t>& seeds) {
-  return play_reference_episodes(task, agent, seeds, 0, nullptr);
+  return play_reference_episodes(find_task(task), agent, seeds, 0, nullptr);
 }
 
 episode::ReturnRecord return_record(const std::vector<RolloutResult>& results) {
   episode::ReturnRecord record;
-  record.episodes = static_cast<int64_t>(results.size());
-  if (results.empty()) return record;
-  const auto count = static_cast<double>(results.size());
-  for (const RolloutResult& result : results) record.mean += result.episode_return;
+  std::vector<double> returns;
+  for (const RolloutResult& result : results) {
+    if (result.failure.empty()) returns.push_back(result.episode_return);
+  }
+  record.episodes = static_cast<int64_t>(returns.size());
+  if (returns.empty()) return record;
+  const auto count = static_cast<double>(returns.size());
+  for (const double value : returns) record.mean += value;
   record.mean /= count;
-  if (results.size() < 2) return record;
+  if (returns.size() < 2) return record;
   double squares = 0;
-  for (const RolloutResult& result : results) squares += std::pow(result.episode_return - record.mean, 2);
+  for (const double value : returns) squares += std::pow(value - record.mean, 2);
   record.standard_error = std::sqrt(squares / (count - 1) / count);
   return record;
 }

@@ -12,6 +12,15 @@ namespace {
 
 using episode::Episode;
 
+/// The episode, which must not fail.
+Episode recorded(Environment& environment, Expert& expert, const ActionNoise& noise, uint64_t seed,
+                 const std::string& id) {
+  std::string failure;
+  std::optional<Episode> episode = record_episode(environment, expert, noise, seed, id, failure);
+  EXPECT_EQ(failure, "");
+  return episode.value();
+}
+
 struct Place {
   std::unique_ptr<Environment> environment;
   std::unique_ptr<Expert> expert;
@@ -26,7 +35,7 @@ Place make_place(const std::string& task) {
 
 Episode record(const std::string& task, const ActionNoise& noise, uint64_t seed) {
   const Place place = make_place(task);
-  Episode episode = record_episode(*place.environment, *place.expert, noise, seed, "an id");
+  Episode episode = recorded(*place.environment, *place.expert, noise, seed, "an id");
   EXPECT_NO_THROW(check_episode(place.environment->spec(), episode));
   return episode;
 }
@@ -116,7 +125,7 @@ TEST(RecordNoiseTest, ContinuousNoiseHasTheStatedSizeAndCorrelation) {
   double squares = 0, products = 0;
   int64_t count = 0, pairs = 0;
   for (uint64_t seed = 0; seed < 3000; ++seed) {
-    const Episode episode = record_episode(walk, expert, noise_of({level}), seed, "x");
+    const Episode episode = recorded(walk, expert, noise_of({level}), seed, "x");
     const std::vector<float>& pushes = episode.action[0].continuous;
     // The process starts at zero and needs some steps to reach its stationary spread.
     for (size_t i = 5; i < pushes.size(); ++i, ++count) squares += std::pow(static_cast<double>(pushes[i]) - 1, 2);
@@ -134,7 +143,7 @@ TEST(RecordNoiseTest, ExecutedActionsStayInTheirBounds) {
   ZeroExpert expert;
   float lowest = 0, highest = 0;
   for (uint64_t seed = 0; seed < 50; ++seed) {
-    const Episode episode = record_episode(walk, expert, noise_of({1.0}), seed, "x");
+    const Episode episode = recorded(walk, expert, noise_of({1.0}), seed, "x");
     for (const float push : episode.action[0].continuous) {
       lowest = std::min(lowest, push);
       highest = std::max(highest, push);
@@ -167,11 +176,10 @@ TEST(RecordNoiseTest, TextIsNeverDisturbed) {
 
 TEST(RecordNoiseTest, RefusesNonsense) {
   const Place place = make_place("game/catch");
-  EXPECT_THROW(static_cast<void>(record_episode(*place.environment, *place.expert, noise_of({}), 0, "x")),
-               ContractError);
+  EXPECT_THROW(static_cast<void>(recorded(*place.environment, *place.expert, noise_of({}), 0, "x")), ContractError);
   ActionNoise noise;
   noise.correlation = 1;
-  EXPECT_THROW(static_cast<void>(record_episode(*place.environment, *place.expert, noise, 0, "x")), ContractError);
+  EXPECT_THROW(static_cast<void>(recorded(*place.environment, *place.expert, noise, 0, "x")), ContractError);
 }
 
 }  // namespace

@@ -23,6 +23,9 @@ struct StepResult {
   bool terminated = false;      ///< The task itself ended (goal, failure).
   bool truncated = false;       ///< A time limit ended it.
   std::optional<bool> success;  ///< Set on the last step of tasks that define success.
+  /// Why the episode cannot go on, when the environment itself failed (its process died, hung or raised an error); such
+  /// a step is truncated, and the episode counts for nothing but as failed. "" otherwise.
+  std::string failure = {};
   [[nodiscard]] bool done() const { return terminated || truncated; }
 };
 
@@ -66,12 +69,20 @@ struct ActionNoise {
   double random_action_share = 0.5;
 };
 
+class EnvironmentBatch;
+
 /// Where a task comes from. `make_expert` may be empty: such a task is registered, collected for nothing and left
 /// unscored.
 struct TaskEntry {
   std::string id;
   std::function<std::unique_ptr<Environment>()> make;
   std::function<std::unique_ptr<Expert>(Environment&)> make_expert;  ///< The environment outlives the expert.
+  /// Many environments of `size` slots at once on up to `threads` threads or processes; empty: objects of `make`.
+  std::function<std::unique_ptr<EnvironmentBatch>(int size, int threads)> make_batch = {};
+  std::string family = {};  ///< The package whose worker plays it (gato/env/remote.h); "" for tasks of this process.
+  /// What is known without making it. Its expert and random are measured returns, which collecting and scoring then
+  /// take.
+  std::optional<TaskSpec> known = {};
 };
 
 /// Adds a task to the process-wide registry; ConfigError for an id already there. Thread-safe.

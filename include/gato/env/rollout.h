@@ -36,7 +36,8 @@ class EnvironmentBatch {
   [[nodiscard]] virtual std::optional<std::string> reference_answer(int slot) const = 0;
 };
 
-/// Native environments of one task in this process, stepped by up to `threads` threads (0: the budget).
+/// Environments of one task, in this process or in workers (gato/env/remote.h), stepped by up to `threads` threads or
+/// worker processes (0: the budget).
 [[nodiscard]] std::unique_ptr<EnvironmentBatch> make_environment_batch(const std::string& task, int size,
                                                                        int threads = 0);
 
@@ -61,6 +62,7 @@ struct RolloutResult {
   std::optional<bool> success;
   std::optional<bool> exact_match;  ///< Tasks judged by exact match: whether the text action equals the reference.
   std::string answer, reference;    ///< For those tasks.
+  std::string failure;              ///< Why the environment failed (StepResult::failure); such an episode has no score.
   std::vector<Image> frames;        ///< Of the first `record` episodes.
   bool operator==(const RolloutResult&) const = default;
 };
@@ -82,7 +84,7 @@ enum class ReferenceAgent { kExpert, kRandom };
 [[nodiscard]] std::vector<RolloutResult> roll_out_reference(const std::string& task, ReferenceAgent agent,
                                                             const std::vector<uint64_t>& seeds);
 
-/// Mean return and its standard error (0 for fewer than two episodes).
+/// Mean return and its standard error (0 for fewer than two episodes) of those that did not fail.
 [[nodiscard]] episode::ReturnRecord return_record(const std::vector<RolloutResult>& results);
 
 }  // namespace gato::env
