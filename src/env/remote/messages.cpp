@@ -1,6 +1,6 @@
 #include "env/remote/messages.h"
 
-#include <cmath>
+#include <google/protobuf/stubs/logging.h>
 
 #include "env/remote.pb.h"
 #include "gato/core/error.h"
@@ -261,6 +261,7 @@ Refused read_refused(const wire::Refused& from) {
 
 template <class Message>
 Message parse_message(std::string_view body) {
+  const google::protobuf::LogSilencer silencer;  // The library would print its own lines on standard error.
   Message message;
   if (!message.ParseFromArray(body.data(), static_cast<int>(body.size()))) refuse("its bytes are damaged");
   return message;

@@ -191,11 +191,11 @@ WorkerProcess::~WorkerProcess() { static_cast<void>(end()); }
 void WorkerProcess::wait_for(short events, const Deadline& deadline) const {
   while (true) {
     const double left = std::chrono::duration<double, std::milli>(deadline.at - Deadline::Clock::now()).count();
-    if (left <= 0) throw DataError(cat("gave no answer within ", format_seconds(deadline.seconds)));
+    if (left <= 0) throw DataError(cat("no answer within ", format_seconds(deadline.seconds)));
     pollfd waiting{socket_, events, 0};
     const int ready = ::poll(&waiting, 1, static_cast<int>(std::min(left + 1, 1e9)));
     if (ready > 0) return;
-    if (ready < 0 && errno != EINTR) throw DataError(cat("cannot be waited for: ", std::strerror(errno)));
+    if (ready < 0 && errno != EINTR) throw DataError(cat("it cannot be waited for: ", std::strerror(errno)));
   }
 }
 
@@ -207,7 +207,7 @@ void WorkerProcess::send(std::string_view bytes, const Deadline& deadline) {
     } else if (errno == EAGAIN) {
       wait_for(POLLOUT, deadline);
     } else if (errno != EINTR) {
-      throw DataError("is gone");
+      throw DataError("the connection ended");
     }
   }
 }
@@ -220,11 +220,11 @@ std::string WorkerProcess::receive(const Deadline& deadline) {
       bytes.resize(static_cast<size_t>(got));
       return bytes;
     }
-    if (got == 0) throw DataError("is gone");
+    if (got == 0) throw DataError("the connection ended");
     if (errno == EAGAIN) {
       wait_for(POLLIN, deadline);
     } else if (errno != EINTR) {
-      throw DataError("is gone");
+      throw DataError("the connection ended");
     }
   }
 }

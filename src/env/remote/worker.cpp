@@ -53,8 +53,8 @@ Worker::Worker(std::string family, const WorkerProgram& program, const RemoteLim
     : family_(std::move(family)), limits_(limits), process_(program, limits, kMemoryBytes) {
   send(Hello{kProtocolVersion, family_, kMemoryBytes});
   const auto welcome = take<Welcome>(receive_reply(limits.start_seconds));
-  if (welcome.protocol != kProtocolVersion) give_up(cat("speaks protocol ", welcome.protocol));
-  if (welcome.process_id != static_cast<uint32_t>(process_.pid())) give_up("is not the process that was started");
+  if (welcome.protocol != kProtocolVersion) give_up(cat("it speaks protocol ", welcome.protocol));
+  if (welcome.process_id != static_cast<uint32_t>(process_.pid())) give_up("another process than was started answers");
   packages_ = welcome.packages;
 }
 
@@ -71,12 +71,12 @@ Reply Worker::receive_reply(double seconds) {
   try {
     while (true) {
       if (const std::optional<std::string> body = reader_.next()) {
-        if (reader_.has_rest()) throw DataError("sent more than it was asked");
+        if (reader_.has_rest()) throw DataError("more came than was asked for");
         return parse_reply(*body);
       }
       // One that sends a byte now and then hangs all the same.
       if (Deadline::Clock::now() >= deadline.at) {
-        throw DataError(cat("gave no whole answer within ", format_seconds(seconds)));
+        throw DataError(cat("no whole answer within ", format_seconds(seconds)));
       }
       reader_.append(process_.receive(deadline));
     }
@@ -91,7 +91,7 @@ void Worker::refuse(const std::string& message) const {
 
 void Worker::give_up(const std::string& why) {
   lost_ = true;
-  throw WorkerLost(cat("the worker for ", family_, " ", why, "; it ", process_.end()));
+  throw WorkerLost(cat("the worker for ", family_, " failed: ", why, "; it ", process_.end()));
 }
 
 std::optional<episode::Image> Worker::look(uint32_t slot) {
@@ -99,7 +99,7 @@ std::optional<episode::Image> Worker::look(uint32_t slot) {
   if (picture.height == 0 || picture.width == 0) return std::nullopt;
   const uint64_t bytes = uint64_t{picture.height} * picture.width * 3;
   if (picture.height > 1U << 15 || picture.width > 1U << 15 || bytes > process_.memory().size()) {
-    give_up(cat("claims a frame of ", picture.height, " x ", picture.width, " pixels"));
+    give_up(cat("it claims a frame of ", picture.height, " x ", picture.width, " pixels"));
   }
   episode::Image image;
   image.height = static_cast<int32_t>(picture.height);

@@ -55,7 +55,7 @@ class Worker {
   Answer take(Reply reply) {
     if (auto* refused = std::get_if<Refused>(&reply)) refuse(refused->message);
     if (auto* answer = std::get_if<Answer>(&reply)) return std::move(*answer);
-    give_up("gave another answer than was asked for");
+    give_up("another answer came than was asked for");
   }
   [[noreturn]] void refuse(const std::string& message) const;
   Reply receive_reply(double seconds);
