@@ -30,10 +30,11 @@ void Session::meet() const {
 /// Gets the next step's input, and the word of all processes on whether it is to be computed. False when time is up.
 /// Throws Interrupted at all of them when one was asked to stop.
 bool Session::begin_step(StepInput& input) {
+  StepSignals own;
   while (true) {
-    StepSignals own;
+    own.damage = own.part_unfinished = 0;
     own.out_of_time = out_of_time() ? 1 : 0;
-    own.save = take_save_request() ? 1 : 0;
+    if (take_save_request()) own.save = 1;  // kept when it has to be asked again
     own.stop = stop_requested() ? 1 : 0;
     if (own.stop == 0 && own.out_of_time == 0) {
       try {

@@ -13,7 +13,6 @@ struct StepSignals {
   int64_t save = 0;             ///< Processes that a signal asked to save.
   int64_t damage = 0;           ///< Episodes found damaged of which the others do not know yet.
   int64_t part_unfinished = 0;  ///< Processes that still write their part of a checkpoint.
-  int64_t part_failed = 0;      ///< Processes that could not write theirs.
   int64_t tokens = 0;           ///< Of the rows of the next step.
 };
 
