@@ -174,6 +174,7 @@ class Inquiry {
       diagnosis.text = all_wait();
       return diagnosis;
     }
+    diagnosis.is_lost = worst <= Verdict::kStill;
     std::vector<std::string> sentences;
     for (const Other& other : others_) {
       if (other.verdict != worst) continue;
@@ -214,7 +215,7 @@ Diagnosis diagnose(const HeartbeatOptions& own, double patience_seconds) noexcep
   try {
     return Inquiry(own, patience_seconds).run();
   } catch (const std::exception& error) {
-    return {{}, cat("who is to blame could not be found out: ", error.what())};
+    return {false, {}, cat("who is to blame could not be found out: ", error.what())};
   }
 }
 

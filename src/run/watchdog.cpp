@@ -15,7 +15,7 @@ namespace gato::run {
 
 struct Watchdog::Shared {
   WatchdogOptions options;
-  std::function<void(const Expiry&)> expired;
+  std::function<bool(const Expiry&)> expired;
   mutable std::mutex mutex;
   std::condition_variable changed;
   std::string activity = "starting";
@@ -43,6 +43,8 @@ struct Watchdog::Shared {
         return options.long_seconds;
       case Limit::kExchange:
         return std::max(options.exchange_seconds, steps.empty() ? options.exchange_seconds : step_limit());
+      case Limit::kLongExchange:
+        return options.exchange_seconds;
       case Limit::kNone:
         break;
     }
@@ -64,13 +66,16 @@ struct Watchdog::Shared {
       if (most <= 0 || seconds <= most) continue;
       const Expiry expiry{activity, seconds, most};
       lock.unlock();
-      expired(expiry);
-      return;
+      const bool goes_on = expired(expiry);
+      lock.lock();
+      if (!goes_on) return;
+      seconds = 0;
+      last = std::chrono::steady_clock::now();
     }
   }
 };
 
-Watchdog::Watchdog(WatchdogOptions options, std::function<void(const Expiry&)> expired)
+Watchdog::Watchdog(WatchdogOptions options, std::function<bool(const Expiry&)> expired)
     : shared_(std::make_unique<Shared>()) {
   GATO_CHECK(
       options.step_seconds > 0 && options.step_factor >= 1 && options.long_seconds > 0 && options.exchange_seconds > 0,

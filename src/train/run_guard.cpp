@@ -84,8 +84,9 @@ struct RunGuard::StopWatcher {
 RunGuard::RunGuard(const TrainingConfig& config, Launch launch) : config_(config), launch_(std::move(launch)) {
   prepare_stack_dumps();
   log::set_rank(static_cast<int>(launch_.rank));
-  phases_.push_back({"starting", Limit::kLong, false});
-  watchdog_ = std::make_unique<run::Watchdog>(limits(config), [this](const run::Expiry& expiry) { expired(expiry); });
+  phases_.push_back({"starting", Limit::kLong, false, now()});
+  watchdog_ =
+      std::make_unique<run::Watchdog>(limits(config), [this](const run::Expiry& expiry) { return expired(expiry); });
   stop_watcher_ = std::make_unique<StopWatcher>(*this);
 }
 
@@ -134,20 +135,20 @@ void RunGuard::begin_step(int64_t step) {
   if (progress_) progress_->working_on(step);
   if (heartbeat_) heartbeat_->set_step(step);
   const std::lock_guard lock(mutex_);
-  phases_.assign(1, {"step", Limit::kStep, false});
+  phases_.assign(1, {"step", Limit::kStep, false, now()});
   tell(phases_.back());
 }
 
 void RunGuard::end_step() {
   watchdog_->add_step(now() - step_began_);
   const std::lock_guard lock(mutex_);
-  phases_.assign(1, {"between steps", Limit::kStep, false});
+  phases_.assign(1, {"between steps", Limit::kStep, false, now()});
   tell(phases_.back());
 }
 
 void RunGuard::push(std::string_view name, Limit limit, bool is_exchange) {
   const std::lock_guard lock(mutex_);
-  phases_.push_back({std::string(name), limit, is_exchange});
+  phases_.push_back({std::string(name), limit, is_exchange, now()});
   tell(phases_.back());
 }
 
@@ -168,7 +169,7 @@ void RunGuard::began(std::string_view operation) {
     const std::lock_guard lock(mutex_);
     return phases_.back().limit == Limit::kLong;
   }();
-  push(operation, is_long ? Limit::kLong : Limit::kExchange, true);
+  push(operation, is_long ? Limit::kLongExchange : Limit::kExchange, true);
 }
 
 void RunGuard::ended(std::string_view) { pop(); }
@@ -184,7 +185,7 @@ void RunGuard::failed(std::string_view operation, std::string_view cause) {
   {
     const std::lock_guard lock(mutex_);
     failure_ = message;
-    phases_.assign(1, {cat("ending, since '", operation, "' failed"), Limit::kNone, false});
+    phases_.assign(1, {cat("ending, since '", operation, "' failed"), Limit::kNone, false, now()});
     tell(phases_.back());
   }
   end_within(kEnding);
@@ -272,8 +273,22 @@ void RunGuard::watch(const std::function<void()>& body) {
   }
 }
 
+/// Where others have long work to do (a save, a validation) waiting is right as long as none of them is lost.
+bool RunGuard::may_wait_on() {
+  const Phase phase = [&] {
+    const std::lock_guard lock(mutex_);
+    return phases_.back();
+  }();
+  if (phase.limit != Limit::kLongExchange) return false;
+  const bool is_lost = heartbeat_ && run::diagnose(heartbeat_->options(), kPatience).is_lost;
+  const std::lock_guard lock(mutex_);
+  const bool came_on = phases_.back().since != phase.since;
+  return came_on || (!is_lost && now() - phase.since < config_.train.long_hang_seconds);
+}
+
 /// On the watchdog's thread, while the training thread hangs: no destructor may run.
-void RunGuard::expired(const run::Expiry& expiry) {
+bool RunGuard::expired(const run::Expiry& expiry) {
+  if (may_wait_on()) return true;
   end_within(kDiagnosing);
   std::string message =
       cat("rank ", launch_.rank, " of ", launch_.size, " stands still at step ", step_.load(), " in '", expiry.activity,

@@ -72,11 +72,13 @@ class RunGuard : public OperationObserver {
     std::string name;
     Limit limit;
     bool is_exchange;
+    double since;  ///< Seconds of a steady clock.
   };
   void push(std::string_view name, Limit limit, bool is_exchange = false);
   void pop();
   void tell(const Phase& phase);
-  void expired(const run::Expiry& expiry);
+  [[nodiscard]] bool expired(const run::Expiry& expiry);
+  [[nodiscard]] bool may_wait_on();
   void stop_before_training();
   [[nodiscard]] std::string blame(const std::string& failure);
   void remember_stacks();

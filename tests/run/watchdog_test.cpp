@@ -19,6 +19,7 @@ class WatchdogTest : public testing::Test {
       const std::lock_guard lock(mutex_);
       expiry_ = expiry;
       ++expired_;
+      return again_.load();
     });
   }
   [[nodiscard]] bool expires_within(std::chrono::seconds patience) {
@@ -29,6 +30,7 @@ class WatchdogTest : public testing::Test {
   std::mutex mutex_;
   Expiry expiry_;
   std::atomic<int> expired_{0};
+  std::atomic<bool> again_{false};
 };
 
 TEST_F(WatchdogTest, NamesWhatStandsStill) {
@@ -74,6 +76,15 @@ TEST_F(WatchdogTest, TheFirstStepMayTakeLongAndLaterOnesAFactorOfTheMedian) {
   EXPECT_DOUBLE_EQ(watchdog->step_limit(), 200);
   for (int i = 0; i < 500; ++i) watchdog->add_step(2);
   EXPECT_DOUBLE_EQ(watchdog->step_limit(), 60) << "old steps are forgotten";
+}
+
+TEST_F(WatchdogTest, AsksAgainAboutWhatMayGoOn) {
+  again_ = true;
+  const auto watchdog = make({60, 10, 1800, 0.2});
+  watchdog->enter("end of a save", Watchdog::Limit::kLongExchange);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (expired_ < 3 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(milliseconds(10));
+  EXPECT_GE(expired_, 3);
 }
 
 TEST_F(WatchdogTest, EndsWithoutWaiting) {

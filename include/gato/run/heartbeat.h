@@ -87,6 +87,7 @@ struct Suspect {
 
 /// Why an exchange failed, from the states of the others and by trying their sockets.
 struct Diagnosis {
+  bool is_lost = false;           ///< Whether the culprits ended, stopped or are out of reach, rather than busy.
   std::vector<Suspect> culprits;  ///< Empty where every process is alive and waits.
   std::string text;               ///< One sentence for every log.
 };

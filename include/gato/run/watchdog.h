@@ -22,13 +22,14 @@ struct Expiry {
 };
 
 /// Watches one thread from a thread of its own. The watched thread says what it does; when it says nothing new for
-/// longer than the activity may take, `expired` is called, once, on the watchdog's thread: it ends the process, or the
-/// watchdog falls silent. Time in which the whole process stood still (SIGSTOP, a sleeping machine) does not count.
-/// Thread-safe.
+/// longer than the activity may take, `expired` is called on the watchdog's thread: it ends the process, or returns
+/// whether the activity may take as long once more; if not, the watchdog falls silent. Time in which the whole process
+/// stood still (SIGSTOP, a sleeping machine) does not count. Thread-safe.
 class Watchdog {
  public:
-  enum class Limit { kStep, kLong, kExchange, kNone };
-  Watchdog(WatchdogOptions options, std::function<void(const Expiry&)> expired);
+  /// kLongExchange: waiting for others that may have long work to do, looked at as often as a usual exchange.
+  enum class Limit { kStep, kLong, kExchange, kLongExchange, kNone };
+  Watchdog(WatchdogOptions options, std::function<bool(const Expiry&)> expired);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
