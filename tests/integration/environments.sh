@@ -10,7 +10,7 @@ cd "$work"
 fail() { echo "FAILED: $1" >&2; exit 1; }
 
 declare -A samples=(
-  [metaworld]="metaworld/button-press-v3 metaworld/door-open-v3"
+  [metaworld]="metaworld/button-press-v3"
   [minigrid]="babyai/GoToLocal-v0 minigrid/DoorKey-5x5-v0"
   [gymnasium]="gymnasium/CartPole-v1 gymnasium/InvertedPendulum-v5"
   [dm_control]="dm_control/pendulum-swingup"
