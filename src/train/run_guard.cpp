@@ -218,13 +218,18 @@ void RunGuard::finish(run::RankEnd end, const std::string& message) {
   write_error_file(launch_.error_file, message, stacks_);
 }
 
-void RunGuard::count_failure(const std::string& message) {
+/// A disk that fails now must not change how the run ends.
+void RunGuard::record(const std::function<void(run::ProgressGuard&)>& how) {
   if (!progress_) return;
   try {
-    progress_->failed(message);
+    how(*progress_);
   } catch (const IoError& error) {
     log::warning("train", error.what());
   }
+}
+
+void RunGuard::count_failure(const std::string& message) {
+  record([&](run::ProgressGuard& progress) { progress.failed(message); });
 }
 
 /// Launchers take the first process that ends as a reason to end the others, mpirun within a second: so nobody ends
@@ -243,15 +248,15 @@ void RunGuard::watch(const std::function<void()>& body) {
   try {
     body();
     leave_together();
-    if (progress_) progress_->ended_well();
+    record([](run::ProgressGuard& progress) { progress.ended_well(); });
     finish(run::RankEnd::kDone, "finished");
   } catch (const Interrupted& stop) {
     leave_together();
-    if (progress_) progress_->leave();
+    record([](run::ProgressGuard& progress) { progress.leave(); });
     finish(run::RankEnd::kDone, stop.what());
     throw;
   } catch (const ConfigError& error) {
-    if (progress_) progress_->leave();
+    record([](run::ProgressGuard& progress) { progress.leave(); });
     finish(run::RankEnd::kFailed, error.what());
     throw;
   } catch (const NoProgressError& error) {
@@ -315,7 +320,7 @@ void RunGuard::stop_before_training() {
   end_within(5);
   log::warning("train", "stopped by signal ", stop_signal(), " before training began: there is nothing to save");
   if (heartbeat_) heartbeat_->end(run::RankEnd::kDone, "stopped before training began");
-  if (progress_) progress_->leave();
+  record([](run::ProgressGuard& progress) { progress.leave(); });
   ::_exit(kPreemptedExit);
 }
 

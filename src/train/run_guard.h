@@ -84,6 +84,7 @@ class RunGuard : public OperationObserver {
   void remember_stacks();
   void leave_together();
   void finish(run::RankEnd end, const std::string& message);
+  void record(const std::function<void(run::ProgressGuard&)>& how);
   void count_failure(const std::string& message);
 
   const TrainingConfig& config_;
