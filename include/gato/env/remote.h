@@ -40,7 +40,7 @@ struct RemoteTask {
   episode::TaskSpec spec;  ///< Its expert and random are the measured returns; `episodes` 0 where not measured.
   bool has_expert = false;
   std::optional<double> expert_success = {}, random_success = {};  ///< In [0, 1], where the task defines success.
-  int64_t expert_failures = 0, random_failures = 0;      ///< Episodes that failed while measuring, left out of means.
+  int64_t expert_failures = 0, random_failures = 0;  ///< Episodes that failed while measuring, left out of means.
 };
 
 /// A family of environments: one Python package (or a few that fit together) with a virtual environment of its own.

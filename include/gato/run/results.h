@@ -118,9 +118,9 @@ struct TaskSummary {
   std::optional<std::pair<double, double>> ci95;  ///< 95 % confidence interval of the score.
   int64_t rollouts = 0;
   std::optional<double> mean_return, expert_return, random_return;
-  std::optional<double> success_rate;  ///< In [0, 1], over the rollouts that say.
+  std::optional<double> success_rate;                     ///< In [0, 1], over the rollouts that say.
   std::optional<std::pair<double, double>> success_ci95;  ///< Wilson's 95 % interval of it.
-  std::optional<double> exact_match;   ///< In [0, 1].
+  std::optional<double> exact_match;                      ///< In [0, 1].
   std::optional<TextLoss> loss;
   std::string note;  ///< Why there is no score, or what is missing; "" otherwise.
   bool operator==(const TaskSummary&) const = default;
