@@ -2,10 +2,14 @@
 
 #include <iostream>
 
+#include "eval_queue_verbs.h"
+#include "eval_verbs.h"
 #include "gato/core/error.h"
 #include "gato/core/threads.h"
 #include "gato/eval/evaluate.h"
 #include "gato/eval/report.h"
+#include "gato_eval/replay.h"
+#include "gato_eval/watch.h"
 #include "program.h"
 
 namespace gato::cli {
@@ -15,7 +19,36 @@ struct Arguments {
   std::string checkpoint, suite = "demo", out, weights;
   eval::EvaluateOptions options;
   int threads = 0;
+  WatchArguments watch;
+  bool watches = false;
 };
+
+/// The options of a worker of a run's queue.
+void add_watch_options(CLI::App& app, Arguments& arguments) {
+  run::WorkOptions& options = arguments.watch.options;
+  CLI::Option* watch = app.add_flag(
+      "--watch", arguments.watches,
+      "With --run: play the jobs of the run's evaluation queue until training is finished and none is left");
+  CLI::Option* run = app.add_option("--run", arguments.watch.run, "Run folder whose queue is worked on")->needs(watch);
+  watch->needs(run);
+  app.add_flag("--drain", options.drain, "With --watch: end when the queue is empty, even if training goes on")
+      ->needs(watch);
+  app.add_option("--max-jobs", options.max_jobs, "With --watch: end after as many jobs; 0: no limit")
+      ->needs(watch)
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--lease-seconds", options.lease_seconds,
+                 "With --watch: how long another worker may show no sign of life before its job is taken")
+      ->needs(watch)
+      ->check(CLI::Range(1.0, 86400.0))
+      ->capture_default_str();
+}
+
+int watch_queue(Arguments& arguments) {
+  set_thread_budget(arguments.threads);
+  arguments.watch.device = arguments.options.device;
+  arguments.watch.cuda_graph = arguments.options.cuda_graph;
+  return watch(arguments.watch);
+}
 
 int evaluate(Arguments& arguments) {
   if (arguments.checkpoint.empty()) {
@@ -81,11 +114,21 @@ int program(int argc, char** argv) {
             ->check(CLI::Range(0, 100));
         app.add_flag("--again", options.again, "Play tasks again that have a result already");
         app.add_option("--threads", arguments->threads, "0: all processors")->check(CLI::Range(0, 4096));
+        app.add_option_function<std::string>(
+               "--prompt", [&options](const std::string& prompt) { options.demonstration = prompt == "demonstration"; },
+               "What stands in front of every context: none, or a demonstration from the checkpoint; with one it is an "
+               "evaluation of its own, SUITE-prompted")
+            ->check(CLI::IsMember({"none", "demonstration"}));
+        add_watch_options(app, *arguments);
         app.require_subcommand(0, 1);
-        const auto report = add_report(app);
-        return [arguments, report] {
-          const int code = report();
-          return code >= 0 ? code : evaluate(*arguments);
+        const std::vector<std::function<int()>> verbs = {add_report(app),  add_tasks(app), add_status(app),
+                                                         add_enqueue(app), add_retry(app), add_cancel(app),
+                                                         add_compare(app), add_replay(app)};
+        return [arguments, verbs] {
+          for (const auto& verb : verbs) {
+            if (const int code = verb(); code >= 0) return code;
+          }
+          return arguments->watches ? watch_queue(*arguments) : evaluate(*arguments);
         };
       });
 }

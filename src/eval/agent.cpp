@@ -64,6 +64,7 @@ Agent::Agent(const Path& path, std::optional<kernels::WeightType> weights, at::D
   const auto data = config_section<data::DataConfig>(config, "data");
   const auto tokens = config_section<tokenizer::TokenizerConfig>(config, "tokenizer");
   row_tokens_ = data.row_tokens;
+  prompt_tokens_ = static_cast<int64_t>(data.prompt_tokens_share * static_cast<double>(row_tokens_));
   if (const data::MixturePhase* phase = trained_phase(data, last_row(checkpoint))) {
     for (const data::MixtureEntry& entry : phase->mixture) {
       context_by_pattern_.emplace_back(entry.tasks, entry.steps.row ? 0 : entry.steps.high);
@@ -79,6 +80,7 @@ Agent::Agent(const Path& path, std::optional<kernels::WeightType> weights, at::D
       model::ModelShape{vocabulary_->size(), vocabulary_->first_bin(), tokenizer::kNumBins}, 0,
       model::Model::Purpose::kInference, device);
   model_->store().import_tensors(checkpoint::SafetensorsReader(checkpoint.file("model.safetensors")));
+  model_digest_ = checkpoint.manifest().find("model.safetensors")->xxh3_128;
   acting_ =
       std::make_shared<const model::ActingWeights>(*model_, weights.value_or(model::ActingWeights::type_of(*model_)));
   const episode::ShardReader demonstrations(checkpoint.file("demonstrations.gato"));
@@ -88,6 +90,41 @@ Agent::Agent(const Path& path, std::optional<kernels::WeightType> weights, at::D
 const episode::TaskSpec* Agent::trained_task(const std::string& id) const {
   const auto found = tasks_.find(id);
   return found == tasks_.end() ? nullptr : &found->second;
+}
+
+namespace {
+
+episode::StepValues values_of(const std::vector<episode::Column>& columns,
+                              const std::vector<episode::FieldSpec>& fields, int64_t step) {
+  episode::StepValues values;
+  for (size_t f = 0; f < fields.size(); ++f) values.push_back(episode::value_at(columns[f], fields[f], step));
+  return values;
+}
+
+}  // namespace
+
+tokenizer::TokenSequence Agent::demonstration(const std::string& task) const {
+  const episode::ShardReader shard(path_ / "demonstrations.gato");
+  for (size_t e = 0; e < shard.index().size(); ++e) {
+    const episode::TaskSpec& spec = shard.tasks()[shard.index()[e].task];
+    if (spec.id != task) continue;
+    const tokenizer::TaskTokenizer tokens(spec, *vocabulary_, text());
+    const episode::Episode shown = shard.read(static_cast<int64_t>(e));
+    tokenizer::StepStorage storage;
+    for (int64_t count = shown.num_steps; count > 0; --count) {
+      tokenizer::TokenSequence prompt;
+      for (int64_t step = shown.num_steps - count; step < shown.num_steps; ++step) {
+        const auto observation = values_of(shown.observation, spec.observation, step);
+        const auto action = values_of(shown.action, spec.action, step);
+        tokens.append_step(storage.view(spec, text(), observation, action), {}, prompt);
+        if (prompt.size() > prompt_tokens_) break;
+      }
+      if (prompt.size() <= prompt_tokens_) return prompt;
+    }
+    throw ConfigError(cat("task ", task, ": one step takes more than the ", prompt_tokens_,
+                          " tokens that a prompt may have (data.prompt_tokens_share); evaluate with --prompt none"));
+  }
+  throw ConfigError(cat(path_.string(), " carries no demonstration of ", task, "; evaluate with --prompt none"));
 }
 
 int64_t Agent::context_steps(const std::string& task) const {

@@ -12,19 +12,15 @@
 #include "gato/core/progress.h"
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
-#include "gato/core/version.h"
-#include "gato/env/rollout.h"
+#include "gato/env/remote.h"
 #include "gato/eval/agent.h"
 #include "gato/kernels/attention_route.h"
 #include "gato/kernels/device.h"
 #include "gato/run/run_folder.h"
-#include "media.h"
+#include "play.h"
 
 namespace gato::eval {
 namespace {
-
-constexpr int64_t kReferenceEpisodes = 100;
-constexpr int kPicturesPerEpisode = 8;  // tasks of one step show that many more episodes
 
 /// The checkpoint folder that `path` means.
 Path resolve_checkpoint(const Path& path) {
@@ -40,40 +36,9 @@ Path resolve_checkpoint(const Path& path) {
       cat(path.string(), " is neither a checkpoint (a folder with ", checkpoint::kManifestName, ") nor a run folder"));
 }
 
-run::ReferenceReturn to_record(const episode::ReturnRecord& record) {
-  return {record.mean, record.standard_error, record.episodes};
-}
-
-run::ReferenceReturn measure_reference(const std::string& task, env::ReferenceAgent agent) {
-  const auto seeds = env::seeds_for(env::SeedUse::kReference, 0, task, kReferenceEpisodes);
-  double sum = 0, squares = 0;
-  const auto results = env::roll_out_reference(task, agent, seeds);
-  for (const auto& result : results) {
-    sum += result.episode_return;
-    squares += result.episode_return * result.episode_return;
-  }
-  const auto n = static_cast<double>(results.size());
-  const double variance = std::max(0.0, squares / n - sum / n * sum / n);
-  return {sum / n, std::sqrt(variance / n), static_cast<int64_t>(results.size())};
-}
-
-const char* decoding_name(env::Decoding decoding) {
-  for (const auto& [name, value] : config_enum(static_cast<const env::Decoding*>(nullptr))) {
-    if (value == decoding) return name;
-  }
-  return "default";
-}
-
 /// The model's device for people: "cpu", or "cuda:0 (NVIDIA H100 80GB HBM3)".
 std::string device_name(at::Device device) {
   return device.is_cpu() ? "cpu" : cat(device.str(), " (", kernels::gpu_properties(device).name, ")");
-}
-
-/// Of what bears on the numbers.
-std::map<std::string, std::string> versions(at::Device device) {
-  std::map<std::string, std::string> names{{"gato", version()}, {"compiler", compiler_version()}};
-  if (!device.is_cpu()) names["gpu"] = kernels::gpu_properties(device).name;
-  return names;
 }
 
 /// One evaluation under way.
@@ -81,16 +46,6 @@ class Evaluation {
  public:
   Evaluation(const EvaluateOptions& options, const Agent& agent, Path out)
       : options_(options), agent_(agent), out_(std::move(out)) {}
-
-  run::TaskResult blank_result(const std::string& task) const {
-    run::TaskResult result;
-    result.task = task;
-    result.checkpoint = agent_.path().filename().string();
-    result.step = agent_.step();
-    result.suite = options_.suite.name;
-    result.versions = versions(agent_.model().store().device());
-    return result;
-  }
 
   /// Whether a result of just these episodes with this checkpoint is there; a damaged one counts as none.
   [[nodiscard]] bool has_result(const std::string& task, const std::vector<uint64_t>& seeds) const {
@@ -109,75 +64,31 @@ class Evaluation {
 
   [[nodiscard]] std::vector<uint64_t> seeds_of(const std::string& task, const env::SuiteTask& settings) const {
     const int64_t rollouts = options_.rollouts > 0 ? options_.rollouts : settings.rollouts;
-    return env::seeds_for(env::SeedUse::kEvaluation, options_.seed, task, rollouts);
+    return evaluation_seeds(options_.seed, task, 0, rollouts);
   }
 
   void play(const std::string& task, const env::SuiteTask& settings) {
-    const auto begin = std::chrono::steady_clock::now();
-    const std::vector<uint64_t> seeds = seeds_of(task, settings);
-    const auto rollouts = static_cast<int64_t>(seeds.size());
-    const int slots = static_cast<int>(std::min<int64_t>(rollouts, options_.slots));
-    auto batch = env::make_environment_batch(task, slots);
-    const episode::TaskSpec spec = batch->spec();
-    PolicyOptions policy_options;
-    policy_options.decoding = settings.decoding;
-    policy_options.temperature = settings.temperature;
-    policy_options.top_p = settings.top_p;
-    policy_options.cuda_graph = options_.cuda_graph;
-    auto policy = make_model_policy(agent_, spec, slots, policy_options);
-
-    env::RolloutOptions rollout_options;
-    rollout_options.seeds = seeds;
-    rollout_options.record_frames = options_.record_episodes * (spec.max_steps == 1 ? kPicturesPerEpisode : 1);
-    rollout_options.frame_stride = static_cast<int>(std::max<int64_t>(1, spec.max_steps / 100));
+    const auto rollouts = static_cast<int64_t>(seeds_of(task, settings).size());
+    PlayOptions play;
+    play.suite = options_.suite.name;
+    play.seed = options_.seed;
+    play.slots = options_.slots;
+    play.record_episodes = options_.record_episodes;
+    play.demonstration = options_.demonstration;
+    play.cuda_graph = options_.cuda_graph;
     Progress progress(task, rollouts, "episodes");
-    rollout_options.on_progress = [&](int64_t done) { progress.set(done); };
-    const auto played = env::roll_out(*batch, *policy, rollout_options);
+    play.on_progress = [&](const std::string&, int64_t done, int64_t) { progress.set(done); };
+    const PlayedTask played = play_together(agent_, {{task, 0, rollouts, 0, 1, settings}}, play).at(0);
     progress.finish();
-
-    run::TaskResult result = blank_result(task);
-    result.scoring =
-        spec.scoring == episode::Scoring::kExactMatch ? run::TaskScoring::kExactMatch : run::TaskScoring::kReturn;
-    result.decoding = {decoding_name(settings.decoding),
-                       settings.temperature,
-                       agent_.context_steps(task),
-                       "none",
-                       settings.top_p,
-                       kernels::weight_type_name(agent_.acting()->type())};
-    for (const auto& episode : played) {
-      result.rollouts.push_back({episode.seed, episode.episode_return, episode.length, episode.success,
-                                 episode.exact_match, episode.answer, episode.reference});
-    }
-    add_references(spec, result);
-    keep_media(task, played);
-    result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    run::write_result(out_, result);
+    keep_media(out_, task, played.episodes);
+    run::write_result(out_, played.result);
+    remove_other_shards(task);
   }
 
-  /// Expert and random returns as recorded with the demonstrations; measured now for tasks without any.
-  void add_references(const episode::TaskSpec& spec, run::TaskResult& result) const {
-    const episode::TaskSpec* trained = agent_.trained_task(spec.id);
-    if (trained != nullptr && trained->random.episodes > 0) {
-      result.expert = to_record(trained->expert);
-      result.random = to_record(trained->random);
-      return;
+  /// Of the same task divided otherwise, as a queue does: they are the same episodes again.
+  void remove_other_shards(const std::string& task) const {
+    for (int64_t shard = 1; std::filesystem::remove(out_ / run::result_file_name(task, shard)); ++shard) {
     }
-    result.random = measure_reference(spec.id, env::ReferenceAgent::kRandom);
-    if (env::find_task(spec.id).make_expert) result.expert = measure_reference(spec.id, env::ReferenceAgent::kExpert);
-  }
-
-  void keep_media(const std::string& task, const std::vector<env::RolloutResult>& played) const {
-    std::vector<MediaItem> items;
-    for (const env::RolloutResult& episode : played) {
-      if (episode.frames.empty()) continue;
-      MediaItem item = write_frames(out_, task, static_cast<int64_t>(items.size()), episode.frames);
-      item.seed = episode.seed;
-      item.answer = episode.answer;
-      item.reference = episode.reference;
-      item.exact_match = episode.exact_match.value_or(false);
-      items.push_back(std::move(item));
-    }
-    write_media(out_, task, items);
   }
 
   void score_texts(const std::vector<std::string>& tasks) {
@@ -186,17 +97,7 @@ class Evaluation {
       if (!has_result(task, {})) missing.push_back(task);
     }
     if (missing.empty()) return;
-    const auto losses = agent_.heldout_losses();
-    for (const std::string& task : missing) {
-      const auto found = losses.find(task);
-      if (found == losses.end()) {
-        log::warning("eval", task, ": ", agent_.path().string(), " carries no held-out documents of it");
-        continue;
-      }
-      run::TaskResult result = blank_result(task);
-      result.scoring = run::TaskScoring::kLoss;
-      result.loss =
-          run::TextLoss{found->second.nats_per_token, found->second.tokens, found->second.unigram_nats_per_token};
+    for (const run::TaskResult& result : text_results(agent_, options_.suite.name, missing)) {
       run::write_result(out_, result);
     }
   }
@@ -243,6 +144,7 @@ EvaluateOutcome evaluate(const EvaluateOptions& asked) {
   if (agent.acting()->type() != model::ActingWeights::type_of(agent.model())) {
     options.suite.name += cat("-", kernels::weight_type_name(agent.acting()->type()));
   }
+  if (options.demonstration) options.suite.name += "-prompted";
   // <run>/checkpoints/step-N
   const run::RunFolder folder(checkpoint.parent_path().parent_path());
   EvaluateOutcome outcome;
@@ -256,6 +158,7 @@ EvaluateOutcome evaluate(const EvaluateOptions& asked) {
               "proven on this GPU until `tools/test --gpu` has passed on it");
   }
   Evaluation evaluation(options, agent, outcome.out);
+  std::vector<std::string> given_up;
   for (const auto& [task, settings] : tasks) {
     throw_if_stopped("evaluation");
     if (settings.rollouts == 0 || !wanted(options, task)) continue;
@@ -263,7 +166,12 @@ EvaluateOutcome evaluate(const EvaluateOptions& asked) {
       log::info("eval", task, ": result is there already");
       continue;
     }
-    evaluation.play(task, settings);
+    try {
+      evaluation.play(task, settings);
+    } catch (const env::EnvironmentError& error) {  // other tasks can do without its workers
+      log::error("eval", error.what());
+      given_up.push_back(task);
+    }
   }
   std::vector<std::string> texts;
   for (const env::SuiteText& text : options.suite.texts) {
@@ -271,13 +179,20 @@ EvaluateOutcome evaluate(const EvaluateOptions& asked) {
   }
   evaluation.score_texts(texts);
   const std::vector<run::TaskResult> results = run::read_results(outcome.out);
-  if (results.empty()) {
+  if (results.empty() && given_up.empty()) {
     throw ConfigError(cat("nothing was evaluated: no task of suite ", options.suite.name,
                           options.tasks.empty() ? " has rollouts" : " matches " + join(options.tasks, ", ")));
   }
-  outcome.summary = run::summarise(results);
-  run::write_summary(outcome.out, outcome.summary);
-  if (folder.exists() && options.out.empty()) run::append_scores(folder.scores_path(), outcome.summary);
+  if (!results.empty()) {
+    outcome.summary = run::summarise(results);
+    run::write_summary(outcome.out, outcome.summary);
+    if (folder.exists() && options.out.empty()) run::append_scores(folder.scores_path(), outcome.summary);
+  }
+  if (!given_up.empty()) {
+    throw env::EnvironmentError(cat("The environments of ", join(given_up, ", "),
+                                    " kept failing, see above; what else ", "was played is in ", outcome.out.string(),
+                                    ", and the same command tries again."));
+  }
   return outcome;
 }
 
@@ -318,7 +233,10 @@ std::string summary_table(const run::Summary& summary) {
     table += cat("domain ", domain, ": ", format_fixed(line.score, 1), " (", line.tasks, " tasks)\n");
   if (summary.mean_score) {
     table += cat("mean over domains: ", format_fixed(*summary.mean_score, 1),
-                 "; tasks at 50 or above: ", summary.tasks_at_50, "\n");
+                 "; tasks at 25, 50, 75, 100 % of the expert: ");
+    std::vector<std::string> counts;
+    for (const auto& [share, tasks] : summary.tasks_at) counts.push_back(cat(tasks));
+    table += join(counts, ", ") + "\n";
   }
   return table;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <limits>
 
 #include "gato/core/error.h"
 #include "gato/core/random.h"
@@ -21,6 +22,7 @@ using tokenizer::TokenSequence;
 
 /// What one slot remembers of its episode.
 struct SlotState {
+  size_t task = 0;  // of the policy's tasks
   uint64_t seed = 0;
   int64_t step = 0;
   std::deque<TokenSequence> history;  // whole steps, the oldest first; at most the context
@@ -62,21 +64,55 @@ Choice choice_of(const ActionToken& token, const episode::TaskSpec& task, Decodi
   return token.modality == Modality::kDiscrete && task.partial_view ? Choice::kSample : Choice::kGreedy;
 }
 
+/// What all slots of one task have in common.
+struct ActedTask {
+  tokenizer::TaskTokenizer tokenizer;
+  PolicyOptions options;
+  TokenSequence prompt;  // in front of every context; may be empty
+
+  /// Tokens that the action of a step may still take.
+  [[nodiscard]] int64_t action_room() const {
+    int64_t room = tokenizer.fixed_action_tokens();
+    for (const auto& field : tokenizer.spec().action)
+      room += field.modality == Modality::kText ? options.max_text_tokens : 0;
+    return room;
+  }
+};
+
+ActedTask acted_task(const Agent& agent, const SlotGroup& group) {
+  ActedTask task{tokenizer::TaskTokenizer(group.task, agent.vocabulary(), agent.text()), group.options, {}};
+  if (task.options.context_steps < 0) task.options.context_steps = agent.context_steps(group.task.id);
+  if (task.options.demonstration) task.prompt = agent.demonstration(group.task.id);
+  return task;
+}
+
+int total_slots(std::span<const SlotGroup> groups) {
+  int slots = 0;
+  for (const SlotGroup& group : groups) slots += group.slots;
+  return slots;
+}
+
 class ModelPolicy : public env::Policy {
  public:
-  ModelPolicy(const Agent& agent, const episode::TaskSpec& task, int slots, const PolicyOptions& options)
+  ModelPolicy(const Agent& agent, std::span<const SlotGroup> groups)
       : agent_(agent),
-        tokenizer_(task, agent.vocabulary(), agent.text()),
-        options_(options),
-        decoder_(agent.acting(), slots, agent.row_tokens()),
-        loop_(decoder_, options.cuda_graph),
-        slots_(static_cast<size_t>(slots)) {
-    if (options_.context_steps < 0) options_.context_steps = agent.context_steps(task.id);
+        decoder_(agent.acting(), total_slots(groups), agent.row_tokens()),
+        loop_(decoder_, groups.front().options.cuda_graph) {
+    for (const SlotGroup& group : groups) {
+      tasks_.push_back(acted_task(agent, group));
+      SlotState state;
+      state.task = tasks_.size() - 1;
+      slots_.insert(slots_.end(), static_cast<size_t>(group.slots), state);
+    }
   }
 
   void begin_episode(int slot, uint64_t seed) override {
-    slots_[static_cast<size_t>(slot)] = SlotState{};
-    slots_[static_cast<size_t>(slot)].seed = seed;
+    SlotState& s = state(slot);
+    const size_t task = s.task;
+    s = SlotState{};
+    s.task = task;
+    s.seed = seed;
+    s.pending = tasks_[task].prompt;
     decoder_.reset(slot);
   }
 
@@ -96,13 +132,7 @@ class ModelPolicy : public env::Policy {
  private:
   SlotState& state(int64_t slot) { return slots_[static_cast<size_t>(slot)]; }
 
-  /// Tokens that the action of a step may still take.
-  [[nodiscard]] int64_t action_room() const {
-    int64_t room = tokenizer_.fixed_action_tokens();
-    for (const auto& field : tokenizer_.spec().action)
-      room += field.modality == Modality::kText ? options_.max_text_tokens : 0;
-    return room;
-  }
+  const ActedTask& task_of(int64_t slot) { return tasks_[state(slot).task]; }
 
   void begin_step(int slot, const StepValues& observation) {
     SlotState& s = state(slot);
@@ -110,7 +140,8 @@ class ModelPolicy : public env::Policy {
     s.chosen.clear();
     s.fields = 0;
     tokenizer::StepStorage storage;
-    tokenizer_.append_observation(storage.view(tokenizer_.spec(), agent_.text(), observation), s.current);
+    const tokenizer::TaskTokenizer& tokens = task_of(slot).tokenizer;
+    tokens.append_observation(storage.view(tokens.spec(), agent_.text(), observation), s.current);
     make_room(slot, s);
     append(s.pending, s.current);
   }
@@ -118,8 +149,11 @@ class ModelPolicy : public env::Policy {
   /// Keeps the context inside the task's window and the row. When it is full the newer half is kept and computed anew,
   /// so that positions stay what they were in training.
   void make_room(int slot, SlotState& s) {
-    const auto needed = [&] { return decoder_.length(slot) + s.pending.size() + s.current.size() + action_room(); };
-    const int64_t limit = options_.context_steps;
+    const ActedTask& task = task_of(slot);
+    const auto needed = [&] {
+      return decoder_.length(slot) + s.pending.size() + s.current.size() + task.action_room();
+    };
+    const int64_t limit = task.options.context_steps;
     const auto steps = static_cast<int64_t>(s.history.size());
     if ((limit == 0 || steps < limit) && needed() <= agent_.row_tokens()) return;
     int64_t keep = limit > 0 ? std::min(steps, limit) / 2 : steps / 2;
@@ -127,12 +161,12 @@ class ModelPolicy : public env::Policy {
     while (true) {
       while (static_cast<int64_t>(s.history.size()) > keep) s.history.pop_front();
       decoder_.reset(slot);
-      s.pending.clear();
+      s.pending = task.prompt;
       for (const TokenSequence& past : s.history) append(s.pending, past);
       if (needed() <= agent_.row_tokens()) return;
       if (keep == 0) {
-        throw DataError(cat("task ", tokenizer_.spec().id, ": one step takes ", needed(),
-                            " tokens, but the model was trained on rows of ", agent_.row_tokens()));
+        throw DataError(cat("task ", task.tokenizer.spec().id, ": one step takes ", needed(),
+                            " tokens with its prompt, but the model was trained on rows of ", agent_.row_tokens()));
       }
       keep /= 2;
     }
@@ -141,16 +175,19 @@ class ModelPolicy : public env::Policy {
   /// Chooses the next tokens of the slots that are behind in their action; returns the slots whose action goes on.
   std::vector<int64_t> choose_tokens(const std::vector<int64_t>& active) {
     const std::vector<int64_t> group = slots_behind(active);
-    const std::vector<ActionToken> rounds = next_tokens(group.front());
+    std::vector<std::vector<ActionToken>> tokens;
+    size_t rounds = std::numeric_limits<size_t>::max();
+    for (const int64_t slot : group) rounds = std::min(rounds, tokens.emplace_back(next_tokens(slot)).size());
     std::vector<TokenChoice> choices;
-    for (const ActionToken& token : rounds) {
-      for (const int64_t slot : group) choices.push_back(choice(slot, token, choices.size() / group.size()));
+    for (size_t r = 0; r < rounds; ++r) {
+      for (size_t g = 0; g < group.size(); ++g) choices.push_back(choice(group[g], tokens[g][r], r));
     }
     const auto chosen = loop_.choose(group, feed(group), choices);
     for (size_t g = 0; g < group.size(); ++g) {
-      for (size_t r = 0; r < chosen[g].size(); ++r) take(group[g], rounds[r], chosen[g][r]);
+      for (size_t r = 0; r < chosen[g].size(); ++r) take(group[g], tokens[g][r], chosen[g][r]);
       // All but the last are in the cache.
-      tokenizer_.append_action_token(rounds[chosen[g].size() - 1], chosen[g].back(), state(group[g]).pending);
+      task_of(group[g]).tokenizer.append_action_token(tokens[g][chosen[g].size() - 1], chosen[g].back(),
+                                                      state(group[g]).pending);
     }
     std::vector<int64_t> going_on;
     for (const int64_t slot : active) {
@@ -159,8 +196,8 @@ class ModelPolicy : public env::Policy {
     return going_on;
   }
 
-  /// Those whose next token is of the earliest field, so that they wait for each other where texts end: all of them are
-  /// at the same element.
+  /// Those whose next token is of the earliest field, so that they wait for each other where texts end: those of one
+  /// task are at the same element.
   std::vector<int64_t> slots_behind(const std::vector<int64_t>& active) {
     int least = state(active.front()).fields;
     for (const int64_t slot : active) least = std::min(least, state(slot).fields);
@@ -175,7 +212,7 @@ class ModelPolicy : public env::Policy {
   std::vector<ActionToken> next_tokens(int64_t slot) {
     std::vector<ActionToken> tokens{*next_token(slot)};
     if (tokens[0].modality == Modality::kText) {
-      const int64_t left = options_.max_text_tokens - tokens[0].element;
+      const int64_t left = task_of(slot).options.max_text_tokens - tokens[0].element;
       while (static_cast<int64_t>(tokens.size()) < std::min(left, kTextRounds)) {
         tokens.push_back(tokens.back());
         tokens.back().element += 1;
@@ -185,7 +222,7 @@ class ModelPolicy : public env::Policy {
     std::vector<int32_t> chosen = state(slot).chosen;
     while (static_cast<int64_t>(tokens.size()) < model::TokenLoop::kMostRounds) {
       chosen.push_back(tokens.back().first_id);  // whatever it will be
-      const auto next = tokenizer_.next_action_token(chosen, options_.max_text_tokens);
+      const auto next = task_of(slot).tokenizer.next_action_token(chosen, task_of(slot).options.max_text_tokens);
       if (!next || next->modality == Modality::kText) break;
       tokens.push_back(*next);
     }
@@ -193,19 +230,20 @@ class ModelPolicy : public env::Policy {
   }
 
   [[nodiscard]] std::optional<ActionToken> next_token(int64_t slot) {
-    return tokenizer_.next_action_token(state(slot).chosen, options_.max_text_tokens);
+    return task_of(slot).tokenizer.next_action_token(state(slot).chosen, task_of(slot).options.max_text_tokens);
   }
 
   /// How a slot chooses a token, `ahead` tokens after those it has chosen.
   TokenChoice choice(int64_t slot, const ActionToken& token, size_t ahead) {
     const SlotState& s = state(slot);
+    const ActedTask& task = task_of(slot);
     const bool is_text = token.modality == Modality::kText;
     Rng rng(mix_seed(s.seed, {hash_name("act"), static_cast<uint64_t>(s.step), s.chosen.size() + ahead}));
     return {.first_id = token.first_id,
             .num_ids = token.num_ids,
-            .choice = choice_of(token, tokenizer_.spec(), options_.decoding),
-            .temperature = options_.temperature,
-            .top_p = options_.top_p,
+            .choice = choice_of(token, task.tokenizer.spec(), task.options.decoding),
+            .temperature = task.options.temperature,
+            .top_p = task.options.top_p,
             .uniform = rng.uniform(),
             .local_position = is_text ? tokenizer::kNoPosition : tokenizer::kActionPosition,
             .end_id = is_text ? agent_.text()->end_id() : -1};
@@ -230,7 +268,7 @@ class ModelPolicy : public env::Policy {
   void take(int64_t slot, const ActionToken& token, int32_t id) {
     SlotState& s = state(slot);
     const auto before = s.current.size();
-    tokenizer_.append_action_token(token, id, s.current);
+    task_of(slot).tokenizer.append_action_token(token, id, s.current);
     GATO_CHECK(s.current.size() == before + 1, "one action token");
     s.chosen.push_back(id);
     const auto next = next_token(slot);
@@ -242,32 +280,41 @@ class ModelPolicy : public env::Policy {
     s.history.push_back(std::move(s.current));
     s.current = {};
     s.step += 1;
-    return tokenizer_.decode_action(s.chosen, options_.max_text_tokens);
+    return task_of(slot).tokenizer.decode_action(s.chosen, task_of(slot).options.max_text_tokens);
   }
 
   const Agent& agent_;
-  tokenizer::TaskTokenizer tokenizer_;
-  PolicyOptions options_;
+  std::vector<ActedTask> tasks_;
   model::Decoder decoder_;
   model::TokenLoop loop_;
   std::vector<SlotState> slots_;
 };
 
+void check_group(const Agent& agent, const SlotGroup& group) {
+  GATO_CHECK(group.slots >= 1 && group.options.temperature > 0 && group.options.top_p > 0 &&
+                 group.options.max_text_tokens >= 1,
+             "policy options");
+  const episode::TaskSpec* trained = agent.trained_task(group.task.id);
+  if (trained == nullptr) return;
+  const std::vector<std::string> differences = episode::spec_differences(*trained, group.task);
+  if (differences.empty()) return;
+  throw ConfigError(
+      cat("task ", group.task.id, " is not what ", agent.path().string(), " was trained on: ", join(differences, "; "),
+          ". Evaluate with the environment that made the data, or record its demonstrations again and ", "train anew"));
+}
+
 }  // namespace
+
+std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, std::span<const SlotGroup> groups) {
+  GATO_CHECK(!groups.empty(), "a policy of no task");
+  for (const SlotGroup& group : groups) check_group(agent, group);
+  return std::make_unique<ModelPolicy>(agent, groups);
+}
 
 std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, const episode::TaskSpec& task, int slots,
                                                const PolicyOptions& options) {
-  GATO_CHECK(slots >= 1 && options.temperature > 0 && options.top_p > 0 && options.max_text_tokens >= 1,
-             "policy options");
-  if (const episode::TaskSpec* trained = agent.trained_task(task.id)) {
-    const std::vector<std::string> differences = episode::spec_differences(*trained, task);
-    if (!differences.empty()) {
-      throw ConfigError(cat(
-          "task ", task.id, " is not what ", agent.path().string(), " was trained on: ", join(differences, "; "),
-          ". Evaluate with the environment that made the data, or record ", "its demonstrations again and train anew"));
-    }
-  }
-  return std::make_unique<ModelPolicy>(agent, task, slots, options);
+  const std::vector<SlotGroup> groups = {{task, slots, options}};
+  return make_model_policy(agent, groups);
 }
 
 }  // namespace gato::eval

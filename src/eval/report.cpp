@@ -1,6 +1,7 @@
 #include "gato/eval/report.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <ctime>
@@ -31,7 +32,7 @@ main{max-width:1080px;margin:0 auto;padding:28px 20px 60px}h1{font-size:26px;mar
 .grid{stroke:var(--line)}.mark{stroke:#8aa0b3;stroke-dasharray:4 3}.whisker{stroke:#1d2730;stroke-width:1.6}.tick{font-size:11px;fill:var(--soft)}.name,.value{font-size:13px;fill:var(--ink)}
 table{border-collapse:collapse;width:100%;font-size:13px}th,td{text-align:right;padding:5px 7px;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:600}
 .cards{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(215px,1fr))}.card{padding:10px;font-size:13px}.card .view{margin:0 auto 8px;border-radius:6px;overflow:hidden;image-rendering:pixelated;background-repeat:no-repeat}
-.card b{display:block;overflow-wrap:anywhere}.right{color:#237a59}.wrong{color:#b23b25}.card small{color:var(--soft)}details{margin-top:10px}pre{background:#f0f3f6;padding:12px;border-radius:8px;overflow-x:auto;font-size:12.5px}
+.card b{display:block;overflow-wrap:anywhere}.right{color:#237a59}.wrong{color:#b23b25}.card small{color:var(--soft)}.find{display:flex;gap:10px;align-items:center;margin:0 0 10px}.find input,.find select{font:inherit;padding:4px 8px;border:1px solid var(--line);border-radius:6px}.scores th{cursor:pointer}details{margin-top:10px}pre{background:#f0f3f6;padding:12px;border-radius:8px;overflow-x:auto;font-size:12.5px}
 )";
 
 // Steps through the frames of every animation; a click holds or goes on.
@@ -39,6 +40,11 @@ constexpr const char* kScript = R"(
 for(const v of document.querySelectorAll('.view')){const n=+v.dataset.frames,c=+v.dataset.columns,w=+v.dataset.width,h=+v.dataset.height;
 if(n<2)continue;let i=0,on=true;v.title='click to hold';v.onclick=()=>{on=!on};
 setInterval(()=>{if(!on)return;i=(i+1)%n;v.style.backgroundPosition=(-(i%c)*w)+'px '+(-Math.floor(i/c)*h)+'px'},70)}
+for(const p of document.querySelectorAll('.scores')){const t=p.querySelector('table'),rows=[...t.rows].slice(1),q=p.querySelector('input'),d=p.querySelector('select');
+const show=()=>{const words=q.value.toLowerCase().split(/\s+/);let n=0;for(const r of rows){const on=(!d.value||r.dataset.domain===d.value)&&words.every(w=>r.cells[0].textContent.toLowerCase().includes(w));
+r.hidden=!on;n+=on}p.querySelector('output').textContent=n+' of '+rows.length};q.oninput=d.onchange=show;show();
+const head=t.rows[0].cells;for(let c=0;c<head.length;c++){let up=c===0;head[c].title='click to sort';head[c].onclick=()=>{up=!up;const key=r=>{const x=parseFloat(r.cells[c].textContent);
+return c===0||isNaN(x)?(c===0?r.cells[0].textContent:-Infinity):x};rows.sort((a,b)=>{const x=key(a),y=key(b);return(x<y?-1:x>y?1:0)*(up?1:-1)});for(const r of rows)t.tBodies[0].append(r)}}}
 )";
 
 std::string show(const std::optional<double>& value, int digits) { return value ? format_fixed(*value, digits) : "–"; }
@@ -74,16 +80,21 @@ std::string tiles(const Evaluation& evaluation) {
   out += tile(show(summary.mean_score, 1), "mean score over domains, expert = 100");
   const auto scored = std::count_if(summary.tasks.begin(), summary.tasks.end(),
                                     [](const auto& task) { return task.second.score.has_value(); });
-  out += tile(cat(summary.tasks_at_50, " of ", scored), "tasks at 50 or above");
+  if (summary.tasks_at.empty()) out += tile(cat(summary.tasks_at_50, " of ", scored), "tasks at 50 or above");
+  for (const auto& [share, tasks] : summary.tasks_at) {
+    out += tile(cat(tasks, " of ", scored), cat("tasks at ", share, " or above"));
+  }
   for (const auto& [domain, line] : summary.domains)
     out += tile(format_fixed(line.score, 1), cat(domain, " (", line.tasks, line.tasks == 1 ? " task)" : " tasks)"));
   return out + "</div>";
 }
 
-std::string bars(const run::Summary& summary) {
+std::string domain_of(const std::string& task) { return task.substr(0, task.find('/')); }
+
+std::string bars_of(const run::Summary& summary, const std::string& domain) {
   std::vector<ScoreBar> bars;
   for (const auto& [task, line] : summary.tasks) {
-    if (!line.score) continue;
+    if (!line.score || (!domain.empty() && domain_of(task) != domain)) continue;
     const auto interval = line.ci95.value_or(std::pair{*line.score, *line.score});
     std::string note = cat(format_fixed(interval.first, 0), " – ", format_fixed(interval.second, 0));
     if (line.scoring == run::TaskScoring::kExactMatch) note += ", exactly right";
@@ -92,9 +103,32 @@ std::string bars(const run::Summary& summary) {
   return bars.empty() ? "" : cat("<div class='panel'>", score_bars(bars), "</div>");
 }
 
+/// All bars at once where they fit on a screen or two, else a part to unfold for every domain.
+std::string bars(const run::Summary& summary) {
+  constexpr size_t kMostAtOnce = 40;
+  if (summary.tasks.size() <= kMostAtOnce) return bars_of(summary, "");
+  std::string out;
+  for (const auto& [domain, line] : summary.domains) {
+    out += cat("<details><summary>", escape_html(domain), ": ", format_fixed(line.score, 1), " over ", line.tasks,
+               line.tasks == 1 ? " task" : " tasks", "</summary>", bars_of(summary, domain), "</details>");
+  }
+  return out;
+}
+
+/// Where a person finds tasks: words of their names, one domain, and headers that sort.
+std::string finder(const run::Summary& summary) {
+  std::set<std::string> domains;
+  for (const auto& [task, line] : summary.tasks) domains.insert(domain_of(task));
+  std::string options = "<option value=''>all domains</option>";
+  for (const std::string& domain : domains) options += cat("<option>", escape_html(domain), "</option>");
+  return cat("<div class='find'><input type='search' placeholder='find tasks'><select>", options,
+             "</select><output></output></div>");
+}
+
 std::string score_table(const run::Summary& summary) {
-  std::string out =
-      "<div class='panel'><table><tr><th>task</th><th>score</th><th>95 % interval</th><th>mean "
+  std::string out = cat("<div class='panel scores'>", finder(summary));
+  out +=
+      "<table><tr><th>task</th><th>score</th><th>95 % interval</th><th>mean "
       "return</th><th>expert</th><th>random</th>"
       "<th>success</th><th>exactly right</th><th>rollouts</th></tr>";
   for (const auto& [task, line] : summary.tasks) {
@@ -104,7 +138,7 @@ std::string score_table(const run::Summary& summary) {
       score = cat(format_fixed(line.loss->nats_per_token, 3), " nats per token");
       interval = cat("unigram model ", format_fixed(line.loss->unigram_nats_per_token, 3));
     }
-    out += cat("<tr><td>", escape_html(task),
+    out += cat("<tr data-domain=\"", escape_html(domain_of(task)), "\"><td>", escape_html(task),
                line.note.empty() ? "" : cat("<br><small>", escape_html(line.note), "</small>"), "</td><td>", score,
                "</td><td>", interval, "</td><td>", show(line.mean_return, 2), "</td><td>", show(line.expert_return, 2),
                "</td><td>", show(line.random_return, 2), "</td><td>", show(line.success_rate, 2), "</td><td>",
@@ -113,10 +147,39 @@ std::string score_table(const run::Summary& summary) {
   return out + "</table></div>";
 }
 
-std::string learning_curves(const run::RunFolder& run) {
-  const run::Metrics metrics = run::read_metrics(run.metrics_path());
+std::map<int64_t, int64_t> tokens_at_steps(const run::Metrics& metrics) {
   std::map<int64_t, int64_t> tokens_at;
   for (const run::MetricPoint& point : metrics.points) tokens_at[point.step] = point.tokens;
+  return tokens_at;
+}
+
+/// The score of every domain over the tokens that a checkpoint was trained on, for suites with several checkpoints.
+std::string score_curves(const run::RunFolder& run, const std::string& suite) {
+  constexpr std::array kColours = {"#2b6cb0", "#d07b2a", "#237a59", "#8a4fbf",
+                                   "#b23b25", "#5d6b78", "#b0a02b", "#2ba8b0"};
+  const std::map<int64_t, int64_t> tokens_at = tokens_at_steps(run::read_metrics(run.metrics_path()));
+  std::map<std::string, std::vector<std::pair<double, double>>> points;
+  size_t checkpoints = 0;
+  for (const run::ScoreLine& line : run::read_scores(run.scores_path())) {
+    const auto tokens = tokens_at.find(line.summary.step);
+    if (line.summary.suite != suite || tokens == tokens_at.end()) continue;
+    ++checkpoints;
+    const auto x = static_cast<double>(tokens->second);
+    for (const auto& [domain, score] : line.summary.domains) points[domain].emplace_back(x, score.score);
+    if (line.summary.mean_score) points["mean over domains"].emplace_back(x, *line.summary.mean_score);
+  }
+  if (checkpoints < 2) return "";
+  std::string charts;
+  size_t number = 0;
+  for (const auto& [name, curve] : points) {
+    charts += line_chart(name, "tokens", {{"score", kColours[number++ % kColours.size()], true, curve}});
+  }
+  return cat("<h2>Scores over training</h2><div class='grid-of'>", charts, "</div>");
+}
+
+std::string learning_curves(const run::RunFolder& run) {
+  const run::Metrics metrics = run::read_metrics(run.metrics_path());
+  std::map<int64_t, int64_t> tokens_at = tokens_at_steps(metrics);
   const auto curve = [&](const std::string& name) {
     std::vector<std::pair<double, double>> points;
     for (const auto& [step, value] : metrics.series(name))
@@ -217,7 +280,8 @@ Path write_report(const Path& folder) {
         "<h2>Suite ", escape_html(evaluation.summary.suite), ", checkpoint ",
         escape_html(evaluation.summary.checkpoint), "</h2>", tiles(evaluation),
         "<h2>Scores</h2><p class='sub'>0 is random play and 100 the expert of the data; lines are 95 % intervals.</p>",
-        bars(evaluation.summary), "<br>", score_table(evaluation.summary), media_cards(evaluation));
+        bars(evaluation.summary), "<br>", score_table(evaluation.summary), score_curves(run, evaluation.summary.suite),
+        media_cards(evaluation));
   }
   page += learning_curves(run);
   page += cat("<details><summary>Configuration</summary><pre>",

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,11 @@ class Agent {
   /// Steps of context the task was trained with (the upper bound of its window); 0: as many as a row holds.
   [[nodiscard]] int64_t context_steps(const std::string& task) const;
 
+  /// The tokens of a demonstration of a task, to stand in front of an episode: the last steps of the first one that the
+  /// checkpoint carries, as many as data.prompt_tokens_share of a row holds. ConfigError when it carries none.
+  [[nodiscard]] tokenizer::TokenSequence demonstration(const std::string& task) const;
+  [[nodiscard]] const std::string& model_digest() const { return model_digest_; }  ///< XXH3-128 of the weights' file.
+
   /// Mean loss of held-out documents of a text task that the checkpoint carries, beside a unigram model's on the same
   /// tokens.
   struct HeldoutLoss {
@@ -51,7 +57,8 @@ class Agent {
 
  private:
   Path path_;
-  int64_t step_ = 0, row_tokens_ = 0;
+  int64_t step_ = 0, row_tokens_ = 0, prompt_tokens_ = 0;
+  std::string model_digest_;
   std::unique_ptr<model::Model> model_;
   std::shared_ptr<const model::ActingWeights> acting_;
   std::optional<tokenizer::Vocabulary> vocabulary_;
@@ -68,7 +75,19 @@ struct PolicyOptions {
   int64_t context_steps = -1;    ///< -1: as the task was trained; 0: as many as a row holds.
   int64_t max_text_tokens = 64;  ///< Longest text action.
   bool cuda_graph = false;       ///< Acts in CUDA graphs (model::TokenLoop).
+  bool demonstration = false;    ///< A demonstration from the checkpoint (Agent::demonstration) is in front.
 };
+
+/// Slots of a policy that act in environments of one task.
+struct SlotGroup {
+  episode::TaskSpec task;
+  int slots = 1;
+  PolicyOptions options;
+};
+
+/// The agent as a policy for environments of several tasks: slots [0, n) are those of the first group, the next those
+/// of the second, and so on; all that act share forward passes. `cuda_graph` is the first group's.
+[[nodiscard]] std::unique_ptr<env::Policy> make_model_policy(const Agent& agent, std::span<const SlotGroup> groups);
 
 /// The agent as a policy for `slots` environments of one task: one batched forward pass per token for all slots that
 /// act; on a GPU all tokens of an action (16 at a time of a text) without waiting for it in between. The context is the

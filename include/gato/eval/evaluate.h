@@ -21,8 +21,11 @@ struct EvaluateOptions {
   /// Type of the weights that act. Other weights than those of training are another evaluation, whose suite is named
   /// SUITE-TYPE.
   std::optional<kernels::WeightType> weights;
-  std::string device = "auto";     ///< As kernels::open_device takes it: auto (a GPU where there is one), cpu, cuda:N.
-  bool cuda_graph = false;         ///< Whether tokens are computed in CUDA graphs; on a GPU only.
+  std::string device = "auto";  ///< As kernels::open_device takes it: auto (a GPU where there is one), cpu, cuda:N.
+  bool cuda_graph = false;      ///< Whether tokens are computed in CUDA graphs; on a GPU only.
+  /// Whether a demonstration from the checkpoint stands in front of every context: an evaluation of its own, whose
+  /// suite is named SUITE-prompted.
+  bool demonstration = false;
   std::vector<std::string> tasks;  ///< Patterns that narrow the suite; empty: all of it.
   int record_episodes = 1;  ///< Episodes per task whose frames are kept for the report (pictures: 8 times as many).
   bool again = false;       ///< Whether tasks that already have a result are played again.

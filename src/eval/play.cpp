@@ -1,0 +1,215 @@
+#include "play.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "gato/core/error.h"
+#include "gato/core/log.h"
+#include "gato/core/version.h"
+#include "gato/env/remote.h"
+#include "gato/kernels/cpu_path.h"
+#include "gato/kernels/device.h"
+#include "joined_play.h"
+#include "media.h"
+
+namespace gato::eval {
+namespace {
+
+constexpr int64_t kReferenceEpisodes = 100;
+constexpr int kPicturesPerEpisode = 8;  // tasks of one step show that many more episodes
+
+run::ReferenceReturn to_record(const episode::ReturnRecord& record) {
+  return {record.mean, record.standard_error, record.episodes};
+}
+
+run::ReferenceReturn measure_reference(const std::string& task, env::ReferenceAgent agent) {
+  const auto seeds = env::seeds_for(env::SeedUse::kReference, 0, task, kReferenceEpisodes);
+  return to_record(env::return_record(env::roll_out_reference(task, agent, seeds)));
+}
+
+const char* decoding_name(env::Decoding decoding) {
+  for (const auto& [name, value] : config_enum(static_cast<const env::Decoding*>(nullptr))) {
+    if (value == decoding) return name;
+  }
+  return "default";
+}
+
+std::string machine_kind(at::Device device) {
+  if (!device.is_cpu()) return kernels::gpu_properties(device).name;
+  switch (kernels::cpu_path()) {
+    case kernels::CpuPath::kPlain:
+      return "cpu plain";
+    case kernels::CpuPath::kAvx2:
+      return "cpu avx2";
+    case kernels::CpuPath::kAvx512:
+      return "cpu avx512";
+  }
+  return "cpu";
+}
+
+/// Of what bears on the numbers.
+std::map<std::string, std::string> versions(at::Device device) {
+  std::map<std::string, std::string> names{{"gato", version()}, {"compiler", compiler_version()}};
+  if (!device.is_cpu()) names["gpu"] = kernels::gpu_properties(device).name;
+  return names;
+}
+
+run::TaskResult blank_result(const Agent& agent, const std::string& suite, const std::string& task) {
+  run::TaskResult result;
+  result.task = task;
+  result.checkpoint = agent.path().filename().string();
+  result.step = agent.step();
+  result.suite = suite;
+  result.versions = versions(agent.model().store().device());
+  for (const auto& [name, version] : env::packages_of(task)) result.versions[name] = version;
+  return result;
+}
+
+/// Expert and random returns as recorded with the demonstrations or the environment; measured now for tasks without
+/// any.
+void add_references(const Agent& agent, const episode::TaskSpec& spec, run::TaskResult& result) {
+  const episode::TaskSpec* trained = agent.trained_task(spec.id);
+  if (trained != nullptr && trained->random.episodes > 0) {
+    result.expert = to_record(trained->expert);
+    result.random = to_record(trained->random);
+    return;
+  }
+  if (const auto& known = env::find_task(spec.id).known; known && known->random.episodes > 0) {
+    result.expert = to_record(known->expert);
+    result.random = to_record(known->random);
+    return;
+  }
+  result.random = measure_reference(spec.id, env::ReferenceAgent::kRandom);
+  if (env::find_task(spec.id).make_expert) result.expert = measure_reference(spec.id, env::ReferenceAgent::kExpert);
+}
+
+int slots_of(const TaskToPlay& task, const std::vector<TaskToPlay>& tasks, int64_t slots) {
+  const int64_t share = std::max<int64_t>(1, slots / static_cast<int64_t>(tasks.size()));
+  return static_cast<int>(std::min(task.rollouts, share));
+}
+
+PolicyOptions policy_options(const TaskToPlay& task, const PlayOptions& options) {
+  PolicyOptions policy;
+  policy.decoding = task.settings.decoding;
+  policy.temperature = task.settings.temperature;
+  policy.top_p = task.settings.top_p;
+  policy.cuda_graph = options.cuda_graph;
+  policy.demonstration = options.demonstration;
+  return policy;
+}
+
+env::RolloutOptions rollout_options(const TaskToPlay& task, const episode::TaskSpec& spec, const PlayOptions& options) {
+  env::RolloutOptions rollouts;
+  rollouts.seeds = evaluation_seeds(options.seed, task.task, task.first, task.rollouts);
+  if (task.first == 0 || options.record_all) {
+    rollouts.record_frames = options.record_episodes * (spec.max_steps == 1 ? kPicturesPerEpisode : 1);
+  }
+  rollouts.frame_stride = static_cast<int>(std::max<int64_t>(1, spec.max_steps / 100));
+  if (options.on_progress) {
+    rollouts.on_progress = [&options, &task](int64_t done) { options.on_progress(task.task, done, task.rollouts); };
+  }
+  return rollouts;
+}
+
+run::PlayRecord play_record(const Agent& agent, const std::vector<TaskToPlay>& tasks, const PlayOptions& options) {
+  run::PlayRecord play;
+  play.seed = options.seed;
+  play.slots = options.slots;
+  for (const TaskToPlay& task : tasks) play.together.push_back({task.task, task.first, task.rollouts});
+  play.cuda_graph = options.cuda_graph;
+  play.model = agent.model_digest();
+  play.machine = machine_kind(agent.model().store().device());
+  return play;
+}
+
+run::TaskResult result_of(const Agent& agent, const TaskToPlay& task, const episode::TaskSpec& spec,
+                          const std::vector<env::RolloutResult>& episodes, const PlayOptions& options) {
+  run::TaskResult result = blank_result(agent, options.suite, task.task);
+  result.shard = task.shard;
+  result.num_shards = task.num_shards;
+  result.scoring =
+      spec.scoring == episode::Scoring::kExactMatch ? run::TaskScoring::kExactMatch : run::TaskScoring::kReturn;
+  result.decoding = {decoding_name(task.settings.decoding),
+                     task.settings.temperature,
+                     agent.context_steps(task.task),
+                     options.demonstration ? "demonstration" : "none",
+                     task.settings.top_p,
+                     kernels::weight_type_name(agent.acting()->type())};
+  for (const auto& episode : episodes) {
+    result.rollouts.push_back({episode.seed, episode.episode_return, episode.length, episode.success,
+                               episode.exact_match, episode.answer, episode.reference, episode.failure});
+  }
+  add_references(agent, spec, result);
+  return result;
+}
+
+}  // namespace
+
+std::vector<uint64_t> evaluation_seeds(uint64_t seed, const std::string& task, int64_t first, int64_t rollouts) {
+  std::vector<uint64_t> seeds;
+  for (int64_t i = first; i < first + rollouts; ++i) {
+    seeds.push_back(env::seed_for(env::SeedUse::kEvaluation, seed, task, i));
+  }
+  return seeds;
+}
+
+std::vector<PlayedTask> play_together(const Agent& agent, const std::vector<TaskToPlay>& tasks,
+                                      const PlayOptions& options) {
+  GATO_CHECK(!tasks.empty(), "nothing to play");
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<JoinedTask> joined;
+  std::vector<SlotGroup> groups;
+  for (const TaskToPlay& task : tasks) {
+    const int slots = slots_of(task, tasks, options.slots);
+    auto batch = env::make_environment_batch(task.task, slots);
+    groups.push_back({batch->spec(), slots, policy_options(task, options)});
+    env::RolloutOptions rollouts = rollout_options(task, groups.back().task, options);
+    joined.push_back({std::move(batch), std::move(rollouts)});
+  }
+  const auto policy = make_model_policy(agent, groups);
+  auto episodes = play_joined(joined, *policy);
+  std::vector<PlayedTask> played;
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    run::TaskResult result = result_of(agent, tasks[t], groups[t].task, episodes[t], options);
+    result.play = play_record(agent, tasks, options);
+    result.play->first = tasks[t].first;
+    result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    played.push_back({std::move(result), std::move(episodes[t])});
+  }
+  return played;
+}
+
+std::vector<run::TaskResult> text_results(const Agent& agent, const std::string& suite,
+                                          const std::vector<std::string>& texts) {
+  std::vector<run::TaskResult> results;
+  const auto losses = agent.heldout_losses();
+  for (const std::string& text : texts) {
+    const auto found = losses.find(text);
+    if (found == losses.end()) {
+      log::warning("eval", text, ": ", agent.path().string(), " carries no held-out documents of it");
+      continue;
+    }
+    run::TaskResult result = blank_result(agent, suite, text);
+    result.scoring = run::TaskScoring::kLoss;
+    result.loss =
+        run::TextLoss{found->second.nats_per_token, found->second.tokens, found->second.unigram_nats_per_token};
+    results.push_back(std::move(result));
+  }
+  return results;
+}
+
+void keep_media(const Path& results, const std::string& task, const std::vector<env::RolloutResult>& episodes) {
+  std::vector<MediaItem> items;
+  for (const env::RolloutResult& episode : episodes) {
+    if (episode.frames.empty()) continue;
+    MediaItem item = write_frames(results, task, static_cast<int64_t>(items.size()), episode.frames);
+    item.seed = episode.seed;
+    item.answer = episode.answer;
+    item.reference = episode.reference;
+    item.exact_match = episode.exact_match.value_or(false);
+    items.push_back(std::move(item));
+  }
+  write_media(results, task, items);
+}
+
+}  // namespace gato::eval

@@ -1,0 +1,53 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "gato/env/rollout.h"
+#include "gato/env/suite.h"
+#include "gato/eval/agent.h"
+#include "gato/run/results.h"
+
+namespace gato::eval {
+
+/// Episodes [first, first + rollouts) of a task that are to be played.
+struct TaskToPlay {
+  std::string task;
+  int64_t first = 0, rollouts = 0;  ///< rollouts > 0.
+  int64_t shard = 0, num_shards = 1;
+  env::SuiteTask settings;  ///< Its decoding.
+};
+
+struct PlayOptions {
+  std::string suite;  ///< Named in the results.
+  uint64_t seed = 0;
+  int64_t slots = 64;       ///< Environments per forward pass, divided among the tasks; at least one of each.
+  int record_episodes = 1;  ///< Whose frames are kept (pictures: 8 times as many), of tasks that begin with episode 0.
+  bool record_all = false;  ///< Also of tasks that begin with a later episode.
+  bool demonstration = false;
+  bool cuda_graph = false;
+  std::function<void(const std::string& task, int64_t done, int64_t rollouts)> on_progress = {};  ///< Any thread.
+};
+
+/// A result and the episodes behind it, which hold the frames.
+struct PlayedTask {
+  run::TaskResult result;
+  std::vector<env::RolloutResult> episodes;
+};
+
+/// Seeds of the episodes [first, first + rollouts) of a task.
+[[nodiscard]] std::vector<uint64_t> evaluation_seeds(uint64_t seed, const std::string& task, int64_t first,
+                                                     int64_t rollouts);
+
+/// Plays tasks together, their environments sharing the agent's forward passes. The agent must outlive the call.
+[[nodiscard]] std::vector<PlayedTask> play_together(const Agent& agent, const std::vector<TaskToPlay>& tasks,
+                                                    const PlayOptions& options);
+
+/// The losses of texts whose held-out documents the checkpoint carries; a warning for others.
+[[nodiscard]] std::vector<run::TaskResult> text_results(const Agent& agent, const std::string& suite,
+                                                        const std::vector<std::string>& texts);
+
+/// Writes the kept frames of a task beside its result, for the report.
+void keep_media(const Path& results, const std::string& task, const std::vector<env::RolloutResult>& episodes);
+
+}  // namespace gato::eval
