@@ -251,9 +251,10 @@ void check_told(const Path& folder, const std::string& file, uint64_t offset, in
   require(named, cat("the message does not name ", where, ": ", summary_of(told)));
 }
 
-std::vector<std::string> files_of(const Path& checkpoint) {
+std::vector<std::string> files_of(const Path& path) {
+  const Checkpoint checkpoint(path);
   std::vector<std::string> files = {kManifestName};
-  for (const FileEntry& file : Checkpoint(checkpoint).manifest().files) files.push_back(file.name);
+  for (const FileEntry& file : checkpoint.manifest().files) files.push_back(file.name);
   return files;
 }
 
