@@ -51,18 +51,26 @@ std::string new_worker_name() {
   return cat(host_part(), "-", ::getpid(), "-", tag);
 }
 
-/// Those that have a file, sorted.
-std::vector<std::string> worker_names(const Path& workers) {
+/// What the next state of a worker is written to.
+Path unfinished_path(const Path& workers, const std::string& name) { return workers / cat(".", name, ".new"); }
+
+/// Names of workers by their files that begin with `prefix` and end with `suffix`, sorted.
+std::vector<std::string> names_between(const Path& workers, std::string_view prefix, std::string_view suffix) {
   std::vector<std::string> names;
   std::error_code error;
   fs::directory_iterator walk(workers, error);
   for (; !error && walk != fs::directory_iterator(); walk.increment(error)) {
-    const Path& path = walk->path();
-    if (path.extension() == ".json" && is_worker_name(path.stem().string())) names.push_back(path.stem().string());
+    std::string name = walk->path().filename().string();
+    if (!name.starts_with(prefix) || !name.ends_with(suffix) || name.size() <= prefix.size() + suffix.size()) continue;
+    name = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
+    if (is_worker_name(name)) names.push_back(std::move(name));
   }
   std::sort(names.begin(), names.end());
   return names;
 }
+
+/// Those that have a file, sorted.
+std::vector<std::string> worker_names(const Path& workers) { return names_between(workers, "", ".json"); }
 
 std::optional<WorkerState> read_state(const Path& workers, const std::string& name) {
   const Path path = state_path(workers, name);
@@ -131,7 +139,7 @@ struct WorkerPresence::Shared {
       text = to_json(state);
     }
     // Without fsync: a sign of life that a power failure takes away is of no use.
-    const Path temporary = path.parent_path() / cat(".", state.name, ".new");
+    const Path temporary = unfinished_path(path.parent_path(), state.name);
     write_whole(temporary, text, false);
     fs::rename(temporary, path);
   }
@@ -209,6 +217,10 @@ void LeaseWatch::remove_gone(const std::set<std::string>& needed) {
   for (const std::string& name : worker_names(workers_)) {
     std::error_code ignored;
     if (!needed.contains(name) && gone(name)) fs::remove(state_path(workers_, name), ignored);
+  }
+  for (const std::string& name : names_between(workers_, ".", ".new")) {
+    std::error_code ignored;
+    if (gone(name)) fs::remove(unfinished_path(workers_, name), ignored);
   }
 }
 
