@@ -1,12 +1,12 @@
-#include "gato_eval/replay.h"
+#include "replay.h"
 
 #include <iostream>
 #include <memory>
 
+#include "cli/program.h"
 #include "gato/core/text.h"
 #include "gato/core/threads.h"
 #include "gato/eval/job_player.h"
-#include "program.h"
 
 namespace gato::cli {
 namespace {

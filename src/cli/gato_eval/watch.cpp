@@ -1,11 +1,11 @@
-#include "gato_eval/watch.h"
+#include "watch.h"
 
 #include <functional>
 
+#include "cli/program.h"
 #include "gato/core/error.h"
 #include "gato/core/log.h"
 #include "gato/eval/job_player.h"
-#include "program.h"
 
 namespace gato::cli {
 

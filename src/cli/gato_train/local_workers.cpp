@@ -1,4 +1,4 @@
-#include "gato_train/local_workers.h"
+#include "local_workers.h"
 
 #include <fcntl.h>
 #include <sys/prctl.h>
