@@ -102,7 +102,6 @@ class Recorder : public OperationObserver {
  public:
   void began(std::string_view operation) override { note("began ", operation); }
   void ended(std::string_view operation) override { note("ended ", operation); }
-  void failed(std::string_view operation, std::string_view) override { note("failed ", operation); }
   void failed(std::string_view operation, std::string_view cause) override {
     EXPECT_FALSE(cause.empty());
     note("failed ", operation);
