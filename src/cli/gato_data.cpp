@@ -222,9 +222,10 @@ int main(int argc, char** argv) {
   return run_program(
       argc, argv, "Makes, tokenizes, shows and checks data sets.", base_libraries(), [](CLI::App& app) -> Verb {
         app.require_subcommand(1);
-        const std::vector<Verb> verbs = {
-            add_collect(app),       add_train_tokenizer(app), add_tokenize(app), add_inspect(app), add_verify(app),
-            add_check_numbers(app), add_import(app),          add_explain(app),  add_filter(app),  add_statistics(app), add_environments(app)};
+        const std::vector<Verb> verbs = {add_collect(app),    add_train_tokenizer(app), add_tokenize(app),
+                                         add_inspect(app),    add_verify(app),          add_check_numbers(app),
+                                         add_import(app),     add_explain(app),         add_filter(app),
+                                         add_statistics(app), add_environments(app)};
         return [verbs] {
           for (const Verb& verb : verbs) {
             const int code = verb();

@@ -63,7 +63,7 @@ class Worker {
     log::info("eval", "worker ", presence_.name(), " waits for jobs of ", folder_.root().string());
     while (!options_.is_stopped()) {
       const bool is_last_look = options_.drain || is_run_finished();  // nothing comes after what is looked at below
-      enqueue_due(folder_);  // what a trainer could not queue any more
+      enqueue_due(folder_);                                           // what a trainer could not queue any more
       if (step()) {
         if (options_.max_jobs > 0 && outcome_.done + outcome_.failed >= options_.max_jobs) return outcome_;
         continue;

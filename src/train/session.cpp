@@ -19,7 +19,6 @@
 #include "gato/core/version.h"
 #include "gato/run/checkpoint_use.h"
 #include "gato/run/evaluation_queue.h"
-#include "gato/run/evaluation_queue.h"
 #include "gato/train/batch_tensors.h"
 #include "load_policy.h"
 #include "micro_batch.h"
