@@ -110,7 +110,8 @@ void BackgroundSaver::start(SaveRequest request) {
   if (options_.background) stall_seconds_ = seconds_since(begin);
   run(&BackgroundSaver::write);
   if (options_.background) return;
-  stall_seconds_ = outcome_.stall_seconds = seconds_since(begin);  // all of it, which end() could not know yet
+  // All of it, which end() could not know yet.
+  stall_seconds_ = outcome_.stall_seconds = outcome_.seconds = seconds_since(begin);
 }
 
 void BackgroundSaver::copy_buffers() {
@@ -210,7 +211,12 @@ void BackgroundSaver::give_name() {
 }
 
 void BackgroundSaver::end(const std::string& problem) {
-  outcome_ = {request_.state.step, problem.empty(), problem, stall_seconds_, seconds_since(started_)};
+  outcome_ = {.step = request_.state.step,
+              .tokens = request_.state.tokens,
+              .saved = problem.empty(),
+              .problem = problem,
+              .stall_seconds = stall_seconds_,
+              .seconds = seconds_since(started_)};
   set_stage(Stage::kDone);
 }
 

@@ -27,6 +27,7 @@ struct SaverOptions {
 /// How a save ended.
 struct SaveOutcome {
   int64_t step = 0;
+  int64_t tokens = 0;  ///< TrainingState::tokens at that step.
   bool saved = false;
   std::string problem;       ///< Why not; "" when saved.
   double stall_seconds = 0;  ///< That start() kept its caller: waiting for the save before, and the copy.

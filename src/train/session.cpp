@@ -510,7 +510,7 @@ void Session::log_point() {
     values["data/loss_share/" + task] = share.loss;
   }
   values["train/refused_steps"] = static_cast<double>(state_.refused);
-  write_metrics(values);
+  write_metrics(values, state_.step, state_.tokens);
   if (step_log_) step_log_->flush();
   losses_.clear();
   shares_.clear();
@@ -529,10 +529,10 @@ void Session::tell_loader(double waited_share) const {
 }
 
 /// Rank 0 writes for all.
-void Session::write_metrics(const run::MetricValues& values) {
+void Session::write_metrics(const run::MetricValues& values, int64_t step, int64_t tokens) {
   if (!is_first()) return;
-  metrics_->write(state_.step, state_.tokens, values);
-  tensorboard_->write(state_.step, values);
+  metrics_->write(step, tokens, values);
+  tensorboard_->write(step, values);
 }
 
 bool Session::validated_before() const {
@@ -575,7 +575,7 @@ void Session::validate() {
   run::MetricValues values;
   for (const auto& [domain, loss] : validation_loss_) values["validation/loss/" + domain] = loss;
   values["validation/loss"] = losses.mean();
-  write_metrics(values);
+  write_metrics(values, state_.step, state_.tokens);
   log::info("train", "validation at step ", state_.step, ": loss ", format_fixed(losses.mean(), 3), " (",
             domain_text(validation_loss_), ")");
   window_start_ += Clock::now() - begin;  // so that tokens/s speaks of training alone
@@ -621,7 +621,8 @@ void Session::report(const SaveOutcome& outcome) {
               format_seconds(outcome.seconds), ", training waited ", format_seconds(outcome.stall_seconds), ")");
     const run::MetricValues values = {{"checkpoint/seconds", outcome.seconds},
                                       {"checkpoint/stall_seconds", outcome.stall_seconds}};
-    write_metrics(values);
+    // At the checkpoint's step: of a later one an attempt that goes on from here would know nothing.
+    write_metrics(values, outcome.step, outcome.tokens);
     if (is_first()) run::queue_evaluations(folder_);
     return;
   }

@@ -93,7 +93,7 @@ class Session {
   void begin_save(SaveCare care = SaveCare::kUsual);
   void save_now(SaveCare care = SaveCare::kUsual);
   void report(const SaveOutcome& outcome);
-  void write_metrics(const run::MetricValues& values);
+  void write_metrics(const run::MetricValues& values, int64_t step, int64_t tokens);
   [[nodiscard]] bool out_of_time() const;
   [[nodiscard]] int64_t refused_in_a_row() const;
 

@@ -16,7 +16,7 @@ expect() { # code, text, command...
 
 "$bin/gato-data" collect --suite demo --scale 0.01 --reference-episodes 4 --out data >/dev/null
 cat >tiny.yaml <<'YAML'
-data: {datasets: [data/control-pendulum_swingup], row_tokens: 64}
+data: {datasets: [data/control-pendulum_swingup], row_tokens: 64, validation_share: 0.2}
 tokenizer: {private_discrete: true}
 model: {layers: 2, width: 16, heads: 2, head_dim: 8, hidden: 32, patch_channels: 2, stochastic_depth: 0}
 optimizer: {learning_rate: 0.001, warmup_steps: 1}

@@ -127,7 +127,7 @@ TEST(CudaGraphSettingTest, WithoutAGpuThereIsNoStepper) {
   config.model = small_model_config();
   config.train.cuda_graph = true;
   model::Model model(config.model, shape(), 1);
-  OptimizerState optimizer;
+  OptimizerState optimizer{at::zeros_like(model.store().values()), at::zeros_like(model.store().values()), {}};
   EXPECT_THROW(Stepper(config, model, optimizer), ConfigError);
 }
 

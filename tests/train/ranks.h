@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -17,6 +18,9 @@
 
 /// Ranks as threads of one process: everything of an exchange but the processes.
 namespace gato::test {
+
+/// LibTorch's record of past operations is one map of the process, which groups in several threads fill without a lock.
+inline const int no_flight_recorder = setenv("TORCH_FR_BUFFER_SIZE", "0", 1);
 
 /// A TCP port of this host that was free a moment ago.
 inline int free_port() {
