@@ -119,7 +119,8 @@ void add_cost(std::ostringstream& out, const TrainingConfig& config, const RunCo
       << ")";
   if (options.devices > 1) {
     out << ", " << format_fixed(100 * scaling_efficiency(options.devices), 0)
-        << " % of that with so many devices; no restarts, no waiting for data";
+        << " % of that with so many devices (simulated for a batch of 512 rows: docs/scaling.md); no restarts, no "
+           "waiting for data";
   }
   out << "\n  memory: " << format_bytes(static_cast<double>(device.memory_bytes))
       << ", a fifth left for fragments and libraries; counted as on this CPU with model.precision as it is\n  ";

@@ -77,8 +77,8 @@ double default_mfu(int64_t parameters) {
 
 double scaling_efficiency(int64_t devices) {
   if (devices <= 1) return 1;
-  if (devices <= 8) return 0.98;
-  return devices <= 64 ? 0.95 : 0.75;
+  if (devices <= 8) return 0.96;
+  return devices <= 64 ? 0.80 : 0.20;
 }
 
 RunCost run_cost(double flops, double peak, double mfu, const RunCostOptions& options) {

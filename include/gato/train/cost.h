@@ -25,8 +25,8 @@ struct DeviceKind {
 /// 124 M, 43 % at 355 M, 46 % at 1558 M parameters, sequences of 1024).
 [[nodiscard]] double default_mfu(int64_t parameters);
 
-/// Share of N devices' sum that N devices give together at a fixed global batch: this project's planning figures (98 %
-/// to 8 devices, 95 % to 64, 75 % beyond).
+/// Share of N devices' sum that N devices give together at one batch of 512 rows for all: what the simulation of
+/// docs/scaling.md gives for H100 (96 % to 8 devices, 80 % to 64, 20 % beyond). More rows per device keep more.
 [[nodiscard]] double scaling_efficiency(int64_t devices);
 
 struct RunCostOptions {
