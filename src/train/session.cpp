@@ -97,6 +97,7 @@ Session::Session(const TrainingConfig& config, const Launch& launch, RunGuard& g
   state_.processes = processes_->size();
   make_saver();
   record_data();
+  wait_for_work_of_others("recording of the data");
   choose_attention();
   if (config_.train.micro_batch_rows.is_auto()) measure_micro_batch();
   config_yaml_ = dump_config(config_);
@@ -157,6 +158,7 @@ Session::Start Session::find_start() {
   // Whoever sets damaged checkpoints aside must be alone in the folder.
   if (is_first() && std::filesystem::exists(folder_.checkpoints_path())) folder_.lock();
   const auto newest = choose_checkpoint(folder_.checkpoints_path(), place(), [this](const std::string& text) {
+    wait_for_work_of_others("reading of the newest checkpoint");
     return processes_->gather(text, "newest checkpoint");
   });
   if (!newest) return {};
@@ -278,6 +280,8 @@ void Session::print_shares() const {
 
 TrainingOutcome Session::run() {
   print_shares();
+  wait_for_work_of_others("what every checkpoint holds");
+  window_exchanged_ = processes_->seconds_waited();
   start_ = window_start_ = Clock::now();
   seconds_before_ = state_.seconds;
   tokens_before_ = state_.tokens;
@@ -393,7 +397,11 @@ void Session::step(const StepInput& input) {
   const data::Batch& batch = input.batch;
   // While a GPU computes, the input of the step after this one is fetched and copied.
   const auto fetch_ahead = [&] {
-    if (!device_.is_cpu() && state_.step + 1 < config_.train.steps) ahead_ = fetch_input();
+    if (device_.is_cpu() || state_.step + 1 >= config_.train.steps) return;
+    try {
+      ahead_ = fetch_input();
+    } catch (const Interrupted&) {  // the step is shared with other processes: begin_step() tells them of the stop
+    }
   };
   const StepResult result = [&] {
     const TrainingState before = state_;
@@ -447,10 +455,12 @@ void Session::refuse_step(const std::string& why) {
 /// Parameters and moments go back to the last checkpoint; the data goes on, so that what did the harm is passed over
 /// (practice of PaLM, Chowdhery et al. 2022, section 5.1). The second time is once too often.
 void Session::roll_back() {
+  const RunGuard::Activity activity(guard_, "rolling back", RunGuard::Limit::kLong);
   if (step_log_) step_log_->flush();
   settle_save();
   shared_->finish_values();
   const auto newest = choose_checkpoint(folder_.checkpoints_path(), place(), [this](const std::string& text) {
+    wait_for_work_of_others("reading of the checkpoint to go back to");
     return processes_->gather(text, "checkpoint to go back to");
   });
   if (state_.rollbacks > 0 || !newest) {
@@ -596,6 +606,7 @@ void Session::begin_save(SaveCare care) {
   commit_is_due_ = !is_alone();
   saver_->start(
       {state_, config_yaml_, attempt_, static_files_, care == SaveCare::kVerified, care == SaveCare::kHurried});
+  if (!config_.train.background_save && !is_alone()) settle_save();  // the others have no file to write
   window_start_ += Clock::now() - begin;
 }
 

@@ -61,6 +61,7 @@ class Session {
   [[nodiscard]] bool is_first() const { return processes_->rank() == 0; }
   [[nodiscard]] SaveRank place() const { return {processes_->rank(), processes_->size()}; }
   [[nodiscard]] std::string from_first(const std::string& text, const char* name) const;
+  void wait_for_work_of_others(const char* work) const;
   void meet() const;
   [[nodiscard]] bool begin_step(StepInput& input);
   [[nodiscard]] bool share_damage();

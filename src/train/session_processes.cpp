@@ -10,9 +10,15 @@ std::string Session::from_first(const std::string& text, const char* name) const
   return processes_->gather(is_first() ? text : "", name).front();
 }
 
+/// Before an exchange: some processes may be at work, on a disk above all, for longer than an exchange may take.
+void Session::wait_for_work_of_others(const char* work) const {
+  processes_->barrier(work, config_.train.long_hang_seconds);
+}
+
 /// All processes have opened their data: now they can be compared, and rank 0 may write into the run folder.
 void Session::meet() const {
   if (is_alone()) return;
+  wait_for_work_of_others("opening of the data");
   check_alike(*processes_, process_facts(config_, data_, launch_, device_));
   const ExchangeSpeed speed = measure_exchange(*processes_, device_);
   const int64_t rows = rows_per_process(config_.train, processes_->size());

@@ -81,6 +81,7 @@ void SharedParameters::after_gradients(int64_t end) {
 }
 
 void SharedParameters::start_gradients() {
+  finish_values();  // where there was no forward
   last_backward();
   after_gradients(store_.gradients().numel());
 }
