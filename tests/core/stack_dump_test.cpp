@@ -12,6 +12,12 @@
 namespace gato {
 namespace {
 
+#ifdef __SANITIZE_THREAD__
+constexpr size_t kSilentThreads = 1;  // the sanitizer's own, which takes no signal
+#else
+constexpr size_t kSilentThreads = 0;
+#endif
+
 size_t count(const std::string& text, const std::string& what) {
   size_t found = 0;
   for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++found;
@@ -45,7 +51,7 @@ TEST(StackDumpTest, ShowsEveryThreadByName) {
   EXPECT_EQ(count(text, " waits"), 3U) << text;
   EXPECT_EQ(count(text, " computes"), 1U) << text;
   EXPECT_GE(count(text, "pthread_cond_wait"), 3U) << text;
-  EXPECT_EQ(count(text, "does not answer"), 0U) << text;
+  EXPECT_EQ(count(text, "does not answer"), kSilentThreads) << text;
   EXPECT_GE(count(stacks_of_all_threads(), "pthread_cond_wait"), 3U) << "a second time";
   {
     const std::lock_guard lock(mutex);
@@ -68,7 +74,7 @@ TEST(StackDumpTest, DoesNotWaitForAThreadThatBlocksTheSignal) {
   const auto begin = std::chrono::steady_clock::now();
   const std::string text = stacks_of_all_threads(0.05);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
-  EXPECT_EQ(count(text, "does not answer"), 1U) << text;
+  EXPECT_EQ(count(text, "does not answer"), kSilentThreads + 1) << text;
   done = true;
   deaf.join();
 }
