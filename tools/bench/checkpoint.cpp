@@ -65,7 +65,7 @@ Times save_rounds(const model::ParameterStore& store, const train::OptimizerStat
   return times;
 }
 
-int run(const Path& folder, double gigabytes, int rounds) {
+int measure(const Path& folder, double gigabytes, int rounds) {
   log::set_level(log::Level::kError);
   at::set_num_threads(thread_budget());
   const auto elements = static_cast<int64_t>(gigabytes * 1e9 / 12);
@@ -94,7 +94,7 @@ int run(const Path& folder, double gigabytes, int rounds) {
 int main(int argc, char** argv) {
   try {
     if (argc != 4) throw ConfigError("usage: bench_checkpoint FOLDER GIGABYTES ROUNDS");
-    return run(argv[1], std::stod(argv[2]), std::stoi(argv[3]));
+    return measure(argv[1], std::stod(argv[2]), std::stoi(argv[3]));
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";
     return 2;
