@@ -1,15 +1,24 @@
 """BabyAI (96 levels, solved by its bot) and MiniGrid (76 tasks, without an expert): grid worlds seen in part, with a mission
-in words. The view is 7 x 7 cells of object, colour and state; the agent's direction is a field of its own. MiniGrid's six WFC
+in words. The view is 7 x 7 cells; what the package says of a cell in three numbers, object, colour and state, is one here,
+which is a third of the tokens. The agent's direction is a field of its own. MiniGrid's six WFC
 tasks are left out: the package on PyPI lacks the pictures that they are drawn from."""
 import minigrid  # noqa: F401  (registers the tasks)
 import gymnasium
 import numpy as np
+from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
 from minigrid.utils.baby_ai_bot import BabyAIBot
 
 from task import Family, Place, Task, discrete, text, words
 
-NUM_CELL_VALUES = 11  # Object types; colours and states are fewer.
+NUM_OBJECTS, NUM_COLORS = len(OBJECT_TO_IDX), len(COLOR_TO_IDX)
+NUM_CELL_VALUES = NUM_OBJECTS * NUM_COLORS * 4  # A state is one of a door, or a direction.
 PREFIXES = {"babyai": "BabyAI-", "minigrid": "MiniGrid-"}
+
+
+def cells(image):
+    """One number of a cell: object + objects x (colour + colours x state)."""
+    image = image.astype(np.int32)
+    return image[..., 0] + NUM_OBJECTS * (image[..., 1] + NUM_COLORS * image[..., 2])
 
 
 def package_id(task_id):
@@ -24,7 +33,7 @@ class GridPlace(Place):
         self.bot = None
 
     def _values(self, observation):
-        return [observation["mission"], observation["direction"], observation["image"]]
+        return [observation["mission"], observation["direction"], cells(observation["image"])]
 
     def reset(self, seed):
         self.bot = None
@@ -71,14 +80,14 @@ class Grids(Family):
     def describe(self, task_id):
         env = gymnasium.make(package_id(task_id), disable_env_checker=True).unwrapped
         bot = task_id.startswith("babyai/")
-        rows, columns, channels = env.observation_space["image"].shape
+        rows, columns, _ = env.observation_space["image"].shape
         return Task(
             task_id,
             f"Grid world seen in part: {words(task_id.split('/')[1])}. The mission is given in words.",
             observation=[
                 text("mission"),
                 discrete("direction", 4),
-                discrete("view", NUM_CELL_VALUES, (rows, columns, channels)),
+                discrete("view", NUM_CELL_VALUES, (rows, columns)),
             ],
             action=[discrete("action", int(env.action_space.n))],
             # BabyAI's limit depends on the mission of the episode.
