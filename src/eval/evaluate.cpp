@@ -80,7 +80,7 @@ class Evaluation {
     play.on_progress = [&](const std::string&, int64_t done, int64_t) { progress.set(done); };
     const PlayedTask played = play_together(agent_, {{task, 0, rollouts, 0, 1, settings}}, play).at(0);
     progress.finish();
-    keep_media(out_, task, played.episodes);
+    keep_media(out_, played);
     run::write_result(out_, played.result);
     remove_other_shards(task);
   }

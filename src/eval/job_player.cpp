@@ -88,9 +88,7 @@ std::vector<run::TaskResult> JobPlayer::operator()(const run::JobBatch& batch, c
   };
   const Path folder = run::RunFolder(run_).results_path(batch.step, batch.suite);
   for (PlayedTask& played : play_together(player, tasks, options)) {
-    const bool has_frames = std::any_of(played.episodes.begin(), played.episodes.end(),
-                                        [](const env::RolloutResult& episode) { return !episode.frames.empty(); });
-    if (has_frames) keep_media(folder, played.result.task, played.episodes);
+    keep_media(folder, played);
     const run::TaskResult& result = played.result;
     log::info("eval", batch.checkpoint, "  ", result.task, "  shard ", result.shard + 1, "/", result.num_shards, "  ",
               result.rollouts.size(), " rollouts in ", format_seconds(result.seconds));
@@ -192,8 +190,8 @@ ReplayOutcome replay_result(const ReplayOptions& options) {
   play.slots = recorded.play->slots;
   play.demonstration = recorded.decoding.prompt == "demonstration";
   play.cuda_graph = recorded.play->cuda_graph && !agent.model().store().device().is_cpu();
-  play.record_episodes = static_cast<int>(options.rollout) + 1;
-  play.record_all = true;
+  play.record_episodes = 0;
+  play.record_frames = static_cast<int>(options.rollout) + 1;
   for (PlayedTask& played : play_together(agent, tasks, play)) {
     if (played.result.task != recorded.task) continue;
     const auto rollout = static_cast<size_t>(options.rollout);

@@ -10,13 +10,15 @@
 #include "gato/kernels/cpu_path.h"
 #include "gato/kernels/device.h"
 #include "joined_play.h"
-#include "media.h"
+#include "logged_batch.h"
 
 namespace gato::eval {
 namespace {
 
 constexpr int64_t kReferenceEpisodes = 100;
-constexpr int kPicturesPerEpisode = 8;  // tasks of one step show that many more episodes
+constexpr int kPicturesPerEpisode = 8;  // tasks of one step and those with answers show that many more episodes
+constexpr int64_t kMostFrames = 60;
+constexpr int32_t kMostSide = 192;  // pixels of a shown frame
 
 run::ReferenceReturn to_record(const episode::ReturnRecord& record) {
   return {record.mean, record.standard_error, record.episodes};
@@ -101,9 +103,7 @@ PolicyOptions policy_options(const TaskToPlay& task, const PlayOptions& options)
 env::RolloutOptions rollout_options(const TaskToPlay& task, const episode::TaskSpec& spec, const PlayOptions& options) {
   env::RolloutOptions rollouts;
   rollouts.seeds = evaluation_seeds(options.seed, task.task, task.first, task.rollouts);
-  if (task.first == 0 || options.record_all) {
-    rollouts.record_frames = options.record_episodes * (spec.max_steps == 1 ? kPicturesPerEpisode : 1);
-  }
+  rollouts.record_frames = options.record_frames;
   rollouts.frame_stride = static_cast<int>(std::max<int64_t>(1, spec.max_steps / 100));
   if (options.on_progress) {
     rollouts.on_progress = [&options, &task](int64_t done) { options.on_progress(task.task, done, task.rollouts); };
@@ -153,18 +153,85 @@ std::vector<uint64_t> evaluation_seeds(uint64_t seed, const std::string& task, i
   return seeds;
 }
 
+namespace {
+
+/// First episodes of a part of a task that are shown: those of all its rollouts begin with the first part.
+int64_t first_shown(const TaskToPlay& task, const episode::TaskSpec& spec, const PlayOptions& options) {
+  const bool is_short = spec.max_steps == 1 || spec.scoring == episode::Scoring::kExactMatch;
+  const int64_t wanted = options.record_episodes * (is_short ? kPicturesPerEpisode : 1);
+  return std::clamp<int64_t>(wanted - task.first, 0, task.rollouts);
+}
+
+ShownEpisode shown_episode(LoggedBatch& batch, const LoggedEpisode& logged, const env::RolloutResult& played,
+                           const std::string& kind) {
+  ShownEpisode shown;
+  shown.item.task = batch.spec().id;
+  shown.item.seed = logged.seed;
+  shown.item.kind = kind;
+  shown.item.question = logged.question;
+  shown.item.answer = played.answer;
+  shown.item.reference = played.reference;
+  shown.item.exact_match = played.exact_match.value_or(false);
+  shown.item.episode_return = logged.episode_return;
+  shown.item.length = static_cast<int64_t>(logged.actions.size());
+  shown.item.success = logged.success;
+  shown.frames = batch.frames_of(logged, kMostFrames, kMostSide);
+  return shown;
+}
+
+/// The first episodes, the best and the worst, each once. Where all have the same return none is best.
+std::vector<std::pair<LoggedEpisode, std::string>> episodes_to_show(const LoggedBatch& batch, bool with_extremes) {
+  std::vector<std::pair<LoggedEpisode, std::string>> episodes;
+  for (const LoggedEpisode& episode : batch.first()) episodes.emplace_back(episode, with_extremes ? "first" : "");
+  const auto& best = batch.best();
+  const auto& worst = batch.worst();
+  if (!with_extremes || !best || best->episode_return == worst->episode_return) return episodes;
+  for (const auto& [extreme, kind] : {std::pair{&*best, "best"}, {&*worst, "worst"}}) {
+    const auto same = std::find_if(episodes.begin(), episodes.end(), [&extreme = extreme](const auto& episode) {
+      return episode.first.number == extreme->number;
+    });
+    if (same != episodes.end()) {
+      same->second += cat(", ", kind);
+    } else {
+      episodes.emplace_back(*extreme, kind);
+    }
+  }
+  return episodes;
+}
+
+/// Plays the episodes worth showing again. What fails here costs pictures, not the result.
+std::vector<ShownEpisode> shown_episodes(LoggedBatch& batch, const std::vector<env::RolloutResult>& played) {
+  const bool with_extremes = batch.spec().scoring != episode::Scoring::kExactMatch;
+  std::vector<ShownEpisode> shown;
+  try {
+    for (const auto& [episode, kind] : episodes_to_show(batch, with_extremes)) {
+      ShownEpisode one = shown_episode(batch, episode, played.at(static_cast<size_t>(episode.number)), kind);
+      if (!one.frames.empty() || !with_extremes) shown.push_back(std::move(one));
+    }
+  } catch (const env::EnvironmentError& error) {
+    log::warning("eval", batch.spec().id, ": not all episodes are shown: ", error.what());
+  }
+  return shown;
+}
+
+}  // namespace
+
 std::vector<PlayedTask> play_together(const Agent& agent, const std::vector<TaskToPlay>& tasks,
                                       const PlayOptions& options) {
   GATO_CHECK(!tasks.empty(), "nothing to play");
   const auto begin = std::chrono::steady_clock::now();
   std::vector<JoinedTask> joined;
   std::vector<SlotGroup> groups;
+  std::vector<LoggedBatch*> logs;
   for (const TaskToPlay& task : tasks) {
     const int slots = slots_of(task, tasks, options.slots);
     auto batch = env::make_environment_batch(task.task, slots);
     groups.push_back({batch->spec(), slots, policy_options(task, options)});
     env::RolloutOptions rollouts = rollout_options(task, groups.back().task, options);
-    joined.push_back({std::move(batch), std::move(rollouts)});
+    const int64_t shown = first_shown(task, groups.back().task, options);
+    auto logged = std::make_unique<LoggedBatch>(std::move(batch), shown);
+    logs.push_back(logged.get());
+    joined.push_back({std::move(logged), std::move(rollouts)});
   }
   const auto policy = make_model_policy(agent, groups);
   auto episodes = play_joined(joined, *policy);
@@ -174,8 +241,10 @@ std::vector<PlayedTask> play_together(const Agent& agent, const std::vector<Task
     result.play = play_record(agent, tasks, options);
     result.play->first = tasks[t].first;
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    played.push_back({std::move(result), std::move(episodes[t])});
+    played.push_back({std::move(result), std::move(episodes[t]), {}});
   }
+  if (options.record_episodes == 0) return played;
+  for (size_t t = 0; t < tasks.size(); ++t) played[t].shown = shown_episodes(*logs[t], played[t].episodes);
   return played;
 }
 
@@ -198,18 +267,16 @@ std::vector<run::TaskResult> text_results(const Agent& agent, const std::string&
   return results;
 }
 
-void keep_media(const Path& results, const std::string& task, const std::vector<env::RolloutResult>& episodes) {
+void keep_media(const Path& results, const PlayedTask& played) {
+  if (played.shown.empty()) return;
   std::vector<MediaItem> items;
-  for (const env::RolloutResult& episode : episodes) {
-    if (episode.frames.empty()) continue;
-    MediaItem item = write_frames(results, task, static_cast<int64_t>(items.size()), episode.frames);
-    item.seed = episode.seed;
-    item.answer = episode.answer;
-    item.reference = episode.reference;
-    item.exact_match = episode.exact_match.value_or(false);
+  for (const ShownEpisode& shown : played.shown) {
+    MediaItem item = shown.item;
+    const auto number = static_cast<int64_t>(items.size());
+    if (!shown.frames.empty()) write_frames(results, played.result.shard, number, shown.frames, item);
     items.push_back(std::move(item));
   }
-  write_media(results, task, items);
+  write_media(results, played.result.task, played.result.shard, items);
 }
 
 }  // namespace gato::eval

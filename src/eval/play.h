@@ -7,6 +7,7 @@
 #include "gato/env/suite.h"
 #include "gato/eval/agent.h"
 #include "gato/run/results.h"
+#include "media.h"
 
 namespace gato::eval {
 
@@ -21,18 +22,27 @@ struct TaskToPlay {
 struct PlayOptions {
   std::string suite;  ///< Named in the results.
   uint64_t seed = 0;
-  int64_t slots = 64;       ///< Environments per forward pass, divided among the tasks; at least one of each.
-  int record_episodes = 1;  ///< Whose frames are kept (pictures: 8 times as many), of tasks that begin with episode 0.
-  bool record_all = false;  ///< Also of tasks that begin with a later episode.
+  int64_t slots = 64;  ///< Environments per forward pass, divided among the tasks; at least one of each.
+  /// First episodes that are shown, beside the best and the worst (tasks judged by exact match: 8 times as many and no
+  /// extremes); 0: nothing is shown.
+  int record_episodes = 1;
+  int record_frames = 0;  ///< First episodes whose every frame is kept in `episodes`, as the agent plays.
   bool demonstration = false;
   bool cuda_graph = false;
   std::function<void(const std::string& task, int64_t done, int64_t rollouts)> on_progress = {};  ///< Any thread.
 };
 
-/// A result and the episodes behind it, which hold the frames.
+/// An episode that the report shows.
+struct ShownEpisode {
+  MediaItem item;  ///< Without its file.
+  std::vector<episode::Image> frames;
+};
+
+/// A result and the episodes behind it.
 struct PlayedTask {
   run::TaskResult result;
   std::vector<env::RolloutResult> episodes;
+  std::vector<ShownEpisode> shown;
 };
 
 /// Seeds of the episodes [first, first + rollouts) of a task.
@@ -47,7 +57,7 @@ struct PlayedTask {
 [[nodiscard]] std::vector<run::TaskResult> text_results(const Agent& agent, const std::string& suite,
                                                         const std::vector<std::string>& texts);
 
-/// Writes the kept frames of a task beside its result, for the report.
-void keep_media(const Path& results, const std::string& task, const std::vector<env::RolloutResult>& episodes);
+/// Writes what is shown of a task beside its result, for the report; nothing where there is nothing.
+void keep_media(const Path& results, const PlayedTask& played);
 
 }  // namespace gato::eval

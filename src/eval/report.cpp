@@ -219,10 +219,13 @@ std::string view_of(const MediaItem& item, const std::string& png) {
 
 std::string media_cards(const Evaluation& evaluation) {
   std::string animations, pictures;
+  const auto media = read_media(evaluation.folder);
   for (const auto& [task, line] : evaluation.summary.tasks) {
-    for (const MediaItem& item : read_media(evaluation.folder, task)) {
+    const auto items = media.find(task);
+    if (items == media.end()) continue;
+    for (const MediaItem& item : items->second) {
       const Path file = evaluation.folder / item.file;
-      if (!std::filesystem::exists(file)) continue;
+      if (item.file.empty() || !std::filesystem::exists(file)) continue;
       const std::string view = view_of(item, read_file(file, uint64_t{64} << 20));
       if (line.scoring == run::TaskScoring::kExactMatch) {
         pictures += cat("<div class='card'>", view, "<b class='", item.exact_match ? "right'>✓ " : "wrong'>✗ ",

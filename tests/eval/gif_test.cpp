@@ -66,39 +66,71 @@ std::vector<int> decode(const std::string& gif, size_t& at) {
   }
 }
 
-class GifTest : public ::testing::TestWithParam<bool> {};
-
-TEST_P(GifTest, AReaderSeesTheColoursOfEveryFrame) {
-  const std::vector<episode::Image> frames = {image(150, 120, 1, GetParam()), image(150, 120, 2, GetParam())};
-  const std::string gif = encode_gif(frames, 7, 1);
-  ASSERT_EQ(gif.substr(0, 6), "GIF89a");
-  EXPECT_EQ(gif.back(), ';');
-  const size_t table = 13;
+/// What a reader shows after each frame, decoded into whole pictures; the parts of frames that were stored in `stored`.
+std::vector<std::vector<uint8_t>> shown(const std::string& gif, std::vector<size_t>& stored) {
+  const auto byte = [&](size_t at) { return static_cast<uint8_t>(gif.at(at)); };
+  const auto word = [&](size_t at) { return static_cast<size_t>(byte(at) | byte(at + 1) << 8); };
+  const size_t width = word(6), height = word(8), table = 13;
+  std::vector<uint8_t> picture(width * height * 3, 0);
+  std::vector<std::vector<uint8_t>> pictures;
   size_t at = table + 768 + 19;
-  for (const episode::Image& frame : frames) {
-    ASSERT_EQ(static_cast<uint8_t>(gif.at(at)), 0x21);
+  while (byte(at) != ';') {
+    EXPECT_EQ(byte(at), 0x21);
     at += 8;
-    ASSERT_EQ(gif.at(at), ',');
-    EXPECT_EQ(static_cast<uint8_t>(gif[at + 5]), 120);
-    EXPECT_EQ(static_cast<uint8_t>(gif[at + 7]), 150);
+    EXPECT_EQ(byte(at), ',');
+    const size_t left = word(at + 1), top = word(at + 3), wide = word(at + 5), high = word(at + 7);
     at += 10;
     const std::vector<int> colours = decode(gif, at);
-    ASSERT_EQ(colours.size() * 3, frame.pixels.size());
-    for (size_t i = 0; i < frame.pixels.size(); ++i) {
-      const auto shown = static_cast<uint8_t>(gif[table + static_cast<size_t>(colours[i / 3]) * 3 + i % 3]);
-      ASSERT_NEAR(shown, frame.pixels[i], 26) << "value " << i;
+    EXPECT_EQ(colours.size(), wide * high);
+    stored.push_back(colours.size());
+    for (size_t i = 0; i < colours.size(); ++i) {
+      const size_t to = ((top + i / wide) * width + left + i % wide) * 3;
+      for (size_t c = 0; c < 3; ++c) picture.at(to + c) = byte(table + static_cast<size_t>(colours[i]) * 3 + c);
     }
+    pictures.push_back(picture);
   }
   EXPECT_EQ(at + 1, gif.size());
+  return pictures;
 }
 
-INSTANTIATE_TEST_SUITE_P(Pictures, GifTest, ::testing::Values(false, true),
-                         [](const auto& which) { return which.param ? "plain" : "noisy"; });
+TEST(GifTest, AReaderSeesTheColoursOfEveryFrame) {
+  const std::vector<episode::Image> frames = {image(150, 120, 1, false), image(150, 120, 2, false)};
+  std::vector<size_t> stored;
+  const auto pictures = shown(encode_gif(frames, 7, 1), stored);
+  ASSERT_EQ(pictures.size(), 2u);
+  for (size_t f = 0; f < 2; ++f) {
+    for (size_t i = 0; i < pictures[f].size(); ++i) {
+      ASSERT_NEAR(pictures[f][i], frames[f].pixels[i], 26) << "value " << i << " of frame " << f;
+    }
+  }
+}
 
-TEST(GifSizeTest, IsEnlargedByAWholeNumber) {
-  const std::string gif = encode_gif({image(2, 3, 1, false)}, 7, 4);
-  EXPECT_EQ(static_cast<uint8_t>(gif[6]), 12);
-  EXPECT_EQ(static_cast<uint8_t>(gif[8]), 8);
+TEST(GifTest, FewColoursAreExactAndOnlyWhatChangedIsStored) {
+  std::vector<episode::Image> frames = {image(20, 30, 1, true), image(20, 30, 1, true), image(20, 30, 1, true)};
+  for (size_t i = 0; i < 40; ++i) frames[0].pixels[i * 31] = static_cast<uint8_t>(i * 6);
+  frames[1] = frames[0];
+  frames[2] = frames[0];
+  frames[2].pixels[(5 * 30 + 7) * 3] = 201;
+  frames[2].pixels[(6 * 30 + 10) * 3 + 2] = 3;
+  std::vector<size_t> stored;
+  const auto pictures = shown(encode_gif(frames, 7, 1, 100), stored);
+  ASSERT_EQ(pictures.size(), 3u);
+  for (size_t f = 0; f < 3; ++f) EXPECT_EQ(pictures[f], frames[f].pixels) << f;
+  EXPECT_EQ(stored, (std::vector<size_t>{600, 1, 8}));
+}
+
+TEST(GifTest, IsEnlargedByAWholeNumber) {
+  std::vector<episode::Image> frames = {image(2, 3, 1, false), image(2, 3, 1, false)};
+  frames[1].pixels[15] ^= 255;
+  std::vector<size_t> stored;
+  const auto pictures = shown(encode_gif(frames, 7, 4), stored);
+  ASSERT_EQ(pictures[1].size(), 8u * 12 * 3);
+  for (size_t y = 0; y < 8; ++y) {
+    for (size_t x = 0; x < 12; ++x) {
+      EXPECT_EQ(pictures[1][(y * 12 + x) * 3], frames[1].pixels[(y / 4 * 3 + x / 4) * 3]) << x << " " << y;
+    }
+  }
+  EXPECT_EQ(stored[1], 16u);
   EXPECT_THROW(static_cast<void>(encode_gif({}, 7, 1)), ContractError);
 }
 
