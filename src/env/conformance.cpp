@@ -50,7 +50,7 @@ class Checker {
         {"snapshots", &Checker::check_snapshots},     {"frames", &Checker::check_frames},
         {"threads", &Checker::check_threads},         {"the expert", &Checker::check_expert}};
     for (const auto& [name, check] : checks) {
-      guarded(name, [&] { (this->*check)(); });
+      guarded(name, [&, check = check] { (this->*check)(); });
     }
     return violations_;
   }
