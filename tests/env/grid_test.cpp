@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "env/grid/grid_expert.h"
@@ -14,9 +15,13 @@ namespace {
 
 class GridWorldTest : public testing::TestWithParam<Mission> {};
 std::string mission_name(const testing::TestParamInfo<Mission>& mission) {
-  return mission.param == Mission::kGoTo ? "GoTo" : "PickUp";
+  constexpr std::array<const char*, 5> kNames = {"GoTo", "PickUp", "Open", "Unlock", "PutNext"};
+  return kNames[static_cast<size_t>(mission.param)];
 }
-INSTANTIATE_TEST_SUITE_P(Missions, GridWorldTest, testing::Values(Mission::kGoTo, Mission::kPickUp), mission_name);
+INSTANTIATE_TEST_SUITE_P(Missions, GridWorldTest,
+                         testing::Values(Mission::kGoTo, Mission::kPickUp, Mission::kOpen, Mission::kUnlock,
+                                         Mission::kPutNext),
+                         mission_name);
 
 TEST_P(GridWorldTest, WorldsAreAsPromised) {
   std::set<int> sides;
@@ -27,22 +32,36 @@ TEST_P(GridWorldTest, WorldsAreAsPromised) {
     goals.insert(world.goal_object);
     EXPECT_EQ(world.at(world.goal), world.goal_object);
     EXPECT_EQ(world.at(world.agent.position), kEmpty);
-    std::set<Cell> objects;
+    std::set<Cell> objects, doors;
     int walls = 0;
     for (int y = 0; y < world.side; ++y) {
       for (int x = 0; x < world.side; ++x) {
         const Cell cell = world.at({x, y});
         walls += cell == kWall ? 1 : 0;
         if (cell < kFirstObject) continue;
+        if (is_door(cell)) {
+          EXPECT_TRUE(x == 0 || y == 0 || x == world.side - 1 || y == world.side - 1) << "a door in no wall";
+          doors.insert(cell);
+          continue;
+        }
         EXPECT_TRUE(objects.insert(cell).second) << "two objects alike";
       }
     }
     EXPECT_EQ(objects.size(), static_cast<size_t>(kObjects));
-    EXPECT_EQ(walls, 4 * (world.side - 1));
+    EXPECT_EQ(walls + static_cast<int>(doors.size()), 4 * (world.side - 1));
+    const bool has_doors = GetParam() == Mission::kOpen || GetParam() == Mission::kUnlock;
+    EXPECT_EQ(!doors.empty(), has_doors);
+    if (has_doors) {
+      EXPECT_EQ(doors.count(world.goal_object), 1u);
+    }
+    if (GetParam() == Mission::kUnlock) {
+      EXPECT_EQ(world.at(world.other), key_of(door_color(world.goal_object)));
+    }
     EXPECT_FALSE(GetParam() == Mission::kGoTo && in_front(world.agent) == world.goal) << "fulfilled at the start";
   }
   EXPECT_EQ(sides, (std::set<int>{7, 8, 9}));
-  EXPECT_EQ(goals.size(), 18u);
+  const bool opens = GetParam() == Mission::kOpen || GetParam() == Mission::kUnlock;
+  EXPECT_EQ(goals.size(), opens ? kColors.size() : 18u);
 }
 
 TEST_P(GridWorldTest, ExpertAlwaysSucceeds) {
@@ -54,7 +73,7 @@ TEST_P(GridWorldTest, ExpertAlwaysSucceeds) {
     EXPECT_TRUE(fulfilled) << seed;
     steps += world.steps;
   }
-  EXPECT_LT(steps / 1000, 9.0);
+  EXPECT_LT(steps / 1000, GetParam() >= Mission::kUnlock ? 20.0 : 10.0);
 }
 
 TEST_P(GridWorldTest, ExpertSucceedsFromWhereverNoiseLedIt) {
@@ -64,7 +83,7 @@ TEST_P(GridWorldTest, ExpertSucceedsFromWhereverNoiseLedIt) {
     Rng random(seed);
     bool fulfilled = false;
     while (!world.over) {
-      const auto any = static_cast<int32_t>(random.below(3));
+      const auto any = static_cast<int32_t>(random.below(handles_things(GetParam()) ? num_actions(GetParam()) : 3));
       const int32_t best = expert_action(world);
       fulfilled = advance(world, random.uniform() < 0.4 ? any : best);
     }
@@ -164,12 +183,90 @@ TEST(GridRulesTest, ExpertLooksForWhatItHasNotSeen) {
   EXPECT_EQ(expert_action(world), expert_action(moved_goal));
 }
 
+void put(World& world, Position place, Cell cell) { world.cells[World::index(place)] = cell; }
+
+TEST(GridRulesTest, UnlockNeedsTheKeyOfTheDoorsColour) {
+  constexpr int kGreen = 1, kBlue = 2;
+  World world = small_room(Mission::kUnlock);
+  put(world, {3, 1}, kEmpty);
+  world.goal = {3, 0};
+  world.goal_object = door_cell(Door::kLocked, kGreen);
+  put(world, world.goal, world.goal_object);
+  world.other = {2, 2};
+  world.other_object = key_of(kGreen);
+  put(world, world.other, world.other_object);
+  put(world, {4, 1}, key_of(kBlue));
+  world.agent = {{3, 1}, 0};
+  EXPECT_EQ(mission_text(world), "unlock the green door");
+  EXPECT_FALSE(advance(world, kToggle)) << "with empty hands";
+  EXPECT_EQ(world.at(world.goal), world.goal_object);
+  advance(world, kTurnRight);
+  advance(world, kPickUpAction);
+  EXPECT_EQ(world.carrying, key_of(kBlue));
+  EXPECT_EQ(world.at({4, 1}), kEmpty);
+  advance(world, kTurnLeft);
+  EXPECT_FALSE(advance(world, kToggle)) << "with another key";
+  bool fulfilled = false;
+  for (int i = 0; i < 20 && !fulfilled; ++i) fulfilled = advance(world, expert_action(world));  // puts it down first
+  EXPECT_TRUE(fulfilled);
+  EXPECT_EQ(world.carrying, key_of(kGreen));
+  EXPECT_EQ(world.at(world.goal), door_cell(Door::kOpen, kGreen));
+}
+
+TEST(GridRulesTest, PutNextMovesEitherObject) {
+  World world = small_room(Mission::kPutNext);
+  world.other = {5, 3};
+  world.other_object = kFirstObject + 7;
+  put(world, world.other, world.other_object);
+  world.agent = {{4, 3}, 1};
+  EXPECT_EQ(mission_text(world), "put the red ball next to the green key");
+  EXPECT_FALSE(advance(world, kDrop)) << "nothing in hand";
+  EXPECT_FALSE(advance(world, kPickUpAction));
+  EXPECT_FALSE(advance(world, kPickUpAction)) << "hands full";
+  EXPECT_EQ(world.carrying, world.other_object);
+  EXPECT_FALSE(advance(world, kTurnLeft));
+  EXPECT_FALSE(advance(world, kForward));
+  EXPECT_EQ(world.agent.position, (Position{4, 2}));
+  World beside = world;
+  EXPECT_FALSE(advance(beside, kForward));
+  EXPECT_FALSE(advance(beside, kForward)) << "a wall";
+  EXPECT_FALSE(advance(beside, kDrop)) << "on a wall";
+  EXPECT_EQ(beside.carrying, beside.other_object);
+  EXPECT_TRUE(advance(world, kDrop)) << "at (4, 1), beside (3, 1)";
+  EXPECT_EQ(world.other, (Position{4, 1}));
+  EXPECT_EQ(world.carrying, kEmpty);
+}
+
+TEST(GridRulesTest, OpenIsForTheNamedDoorOnly) {
+  World world = small_room(Mission::kOpen);
+  put(world, {3, 1}, kEmpty);
+  world.goal = {3, 0};
+  world.goal_object = door_cell(Door::kClosed, 0);
+  put(world, world.goal, world.goal_object);
+  put(world, {6, 1}, door_cell(Door::kClosed, 3));
+  world.agent = {{5, 1}, 1};
+  EXPECT_FALSE(advance(world, kForward)) << "a closed door stops the agent";
+  EXPECT_FALSE(advance(world, kToggle));
+  EXPECT_EQ(world.at({6, 1}), door_cell(Door::kOpen, 3));
+  EXPECT_FALSE(advance(world, kForward));
+  EXPECT_EQ(world.agent.position, (Position{5, 1})) << "nothing lies behind an open door";
+  EXPECT_FALSE(advance(world, kToggle));
+  EXPECT_EQ(world.at({6, 1}), door_cell(Door::kClosed, 3));
+  world.agent = {{3, 1}, 0};
+  EXPECT_EQ(expert_action(world), kToggle);
+  EXPECT_TRUE(advance(world, kToggle));
+}
+
 TEST(GridTaskTest, ObservationIsShort) {
   const auto environment = make_environment("grid/go_to");
   const TaskSpec& spec = environment->spec();
   EXPECT_TRUE(spec.partial_view);
   EXPECT_EQ(spec.action[0].num_values, 3);
   EXPECT_EQ(make_environment("grid/pick_up")->spec().action[0].num_values, 4);
+  const auto put_next = make_environment("grid/put_next");
+  ASSERT_EQ(put_next->spec().observation.size(), 3u);
+  EXPECT_EQ(put_next->reset(1)[2].discrete, std::vector<int32_t>{kEmpty});
+  EXPECT_EQ(put_next->spec().max_steps, 80);
   const StepValues start = environment->reset(1);
   EXPECT_EQ(start[0].text.substr(0, 10), "go to the ");
   EXPECT_EQ(std::count(start[0].text.begin(), start[0].text.end(), ' '), 4);

@@ -56,7 +56,7 @@ TEST(SuiteTest, LaterEntriesWin) {
   Suite suite;
   suite.tasks = {{.pattern = "grid/*", .episodes = 5, .rollouts = 7}, {.pattern = "grid/pick_up", .episodes = 9}};
   const auto tasks = resolve_tasks(suite);
-  ASSERT_EQ(tasks.size(), 2u);
+  ASSERT_EQ(tasks.size(), 5u);
   EXPECT_EQ(tasks.at("grid/go_to").episodes, 5);
   EXPECT_EQ(tasks.at("grid/go_to").rollouts, 7);
   EXPECT_EQ(tasks.at("grid/pick_up").episodes, 9);

@@ -73,6 +73,26 @@ void draw_object(Canvas& canvas, Corner at, Cell object) {
   if (kind == 2) draw_box(canvas, at, color);
 }
 
+/// A closed door fills its cell, an open one stands at its side; a locked one has a keyhole.
+void draw_door(Canvas& canvas, Corner at, Cell door) {
+  const Color color = kObjectColors[static_cast<size_t>(door_color(door))];
+  const Color dark = {static_cast<uint8_t>(color.red / 2), static_cast<uint8_t>(color.green / 2),
+                      static_cast<uint8_t>(color.blue / 2)};
+  constexpr int kInset = 3, kThick = 5;
+  canvas.rectangle(at.x, at.y, kCell, kCell, kFloorUnseen);
+  if (door_state(door) == Door::kOpen) {
+    canvas.rectangle(at.x + kInset, at.y + kInset, kThick, kCell - 2 * kInset, color);
+    return;
+  }
+  canvas.rectangle(at.x + kInset, at.y + kInset, kCell - 2 * kInset, kCell - 2 * kInset, color);
+  if (door_state(door) == Door::kLocked) {
+    canvas.disc(at.x + kCell / 2.0, at.y + kCell / 2.0 - 3, 4, dark);
+    canvas.rectangle(at.x + kCell / 2 - 2, at.y + kCell / 2 - 3, 4, 11, dark);
+  } else {
+    canvas.disc(at.x + kCell * 0.72, at.y + kCell / 2.0, 3, dark);
+  }
+}
+
 void draw_cell(Canvas& canvas, const World& world, Position p, Corner at, bool lit) {
   const Cell cell = world.at(p);
   const bool wall = cell == kWall;
@@ -80,6 +100,7 @@ void draw_cell(Canvas& canvas, const World& world, Position p, Corner at, bool l
   if (lit) ground = wall ? kWallLit : kFloorLit;
   canvas.rectangle(at.x, at.y, kCell, kCell, ground);
   if (wall) return;
+  if (is_door(cell)) return draw_door(canvas, at, cell);
   canvas.rectangle(at.x, at.y, kCell, 1, kLine);
   canvas.rectangle(at.x, at.y, 1, kCell, kLine);
   if (cell >= kFirstObject) draw_object(canvas, at, cell);
@@ -103,7 +124,8 @@ episode::Image draw_world(const World& world) {
   const int width = kMaxSide * kCell;
   Canvas canvas(width, width + kCaption, kPage);
   const std::string mission = mission_text(world);
-  canvas.text((width - Canvas::text_width(mission, 2)) / 2, 5, mission, kInk, 2);
+  const int scale = Canvas::text_width(mission, 2) <= width ? 2 : 1;
+  canvas.text((width - Canvas::text_width(mission, scale)) / 2, scale == 2 ? 5 : 8, mission, kInk, scale);
   const int margin = (width - world.side * kCell) / 2;
   const auto corner = [&](Position p) { return Corner{margin + p.x * kCell, kCaption + margin + p.y * kCell}; };
   const auto view = cells_in_view(world.agent);
@@ -113,8 +135,13 @@ episode::Image draw_world(const World& world) {
       draw_cell(canvas, world, p, corner(p), std::find(view.begin(), view.end(), p) != view.end());
     }
   }
-  draw_goal_frame(canvas, corner(world.goal));
+  if (world.carrying != world.goal_object) draw_goal_frame(canvas, corner(world.goal));
+  if (world.other_object != kEmpty && world.carrying != world.other_object) {
+    draw_goal_frame(canvas, corner(world.other));
+  }
   draw_agent(canvas, corner(world.agent.position), world.agent.direction);
+  // What is carried is shown in the corner above.
+  if (world.carrying != kEmpty) draw_object(canvas, {width - kCell, kCaption - 4}, world.carrying);
   return std::move(canvas).take();
 }
 

@@ -15,17 +15,42 @@ namespace {
 using grid::Mission;
 using grid::World;
 
+struct Naming {
+  const char *id, *description;
+};
+
+Naming naming_of(Mission mission) {
+  switch (mission) {
+    case Mission::kGoTo:
+      return {"grid/go_to", "Walk to the named object in a room of which little is in view, and face it."};
+    case Mission::kPickUp:
+      return {"grid/pick_up", "Walk to the named object in a room of which little is in view, face it and pick it up."};
+    case Mission::kOpen:
+      return {"grid/open", "Find the named door in the walls of a room of which little is in view, and open it."};
+    case Mission::kUnlock:
+      return {"grid/unlock",
+              "Find the key of the named door's colour in a room of which little is in view, fetch it, and open the "
+              "door, which is locked."};
+    case Mission::kPutNext:
+      return {"grid/put_next",
+              "Find the first named object in a room of which little is in view, and put it down beside the second."};
+  }
+  return {"", ""};
+}
+
 TaskSpec make_spec(Mission mission) {
   TaskSpec spec;
-  const bool pick_up = mission == Mission::kPickUp;
-  spec.id = pick_up ? "grid/pick_up" : "grid/go_to";
-  spec.description = pick_up ? "Walk to the named object in a room of which little is in view, face it and pick it up."
-                             : "Walk to the named object in a room of which little is in view, and face it.";
+  spec.id = naming_of(mission).id;
+  spec.description = naming_of(mission).description;
+  const bool things = grid::handles_things(mission);
   spec.observation = {text_field("mission"),
-                      discrete_field("view", grid::kCellValues, {grid::kViewSide, grid::kViewSide})};
-  spec.action = {discrete_field("move", pick_up ? 4 : 3)};  // turn left, turn right, forward, pick up
+                      discrete_field("view", things ? grid::kCellValuesWithDoors : grid::kCellValues,
+                                     {grid::kViewSide, grid::kViewSide})};
+  if (things) spec.observation.push_back(discrete_field("carrying", grid::kCellValues));
+  // Turn left, turn right, forward, pick up, drop, toggle; as many of them as the mission has.
+  spec.action = {discrete_field("move", grid::num_actions(mission))};
   spec.partial_view = true;
-  spec.max_steps = grid::kMaxSteps;
+  spec.max_steps = grid::max_steps(mission);
   return spec;
 }
 
@@ -59,9 +84,10 @@ class GridEnvironment final : public Environment {
 
  private:
   [[nodiscard]] StepValues observe() const {
-    StepValues observation(2);
+    StepValues observation(spec_.observation.size());
     observation[0].text = grid::mission_text(world_);
     observation[1].discrete = grid::view_of(world_);
+    if (observation.size() > 2) observation[2].discrete = {world_.carrying};
     return observation;
   }
 
@@ -98,6 +124,13 @@ TaskEntry make_entry(Mission mission) {
 
 }  // namespace
 
-std::vector<TaskEntry> grid_tasks() { return {make_entry(Mission::kGoTo), make_entry(Mission::kPickUp)}; }
+std::vector<TaskEntry> grid_tasks() {
+  std::vector<TaskEntry> tasks;
+  for (const Mission mission :
+       {Mission::kGoTo, Mission::kPickUp, Mission::kOpen, Mission::kUnlock, Mission::kPutNext}) {
+    tasks.push_back(make_entry(mission));
+  }
+  return tasks;
+}
 
 }  // namespace gato::env

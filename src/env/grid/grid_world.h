@@ -4,25 +4,45 @@
 #include <string>
 #include <vector>
 
-/// The grid world behind the tasks of domain grid: a walled square room with coloured objects, an agent that turns and
-/// walks, a mission in words, and a view of the 5 x 5 cells in front.
+/// The grid world behind the tasks of domain grid: a walled square room with coloured objects and, for some missions,
+/// doors in its walls; an agent that turns, walks and handles what is in front of it; a mission in words; and a view of
+/// the 5 x 5 cells in front.
 namespace gato::env::grid {
 
 inline constexpr int kMaxSide = 9;  ///< Cells per side, walls included: 7, 8 or 9.
 inline constexpr int kViewSide = 5;
 inline constexpr int kViewCells = kViewSide * kViewSide;
-inline constexpr int kMaxSteps = 40;
+inline constexpr int kMaxSteps = 40;  ///< Of missions that ask for one thing; see max_steps().
 inline constexpr int kObjects = 4;
 inline constexpr std::array<const char*, 6> kColors = {"red", "green", "blue", "yellow", "purple", "grey"};
 inline constexpr std::array<const char*, 3> kKinds = {"ball", "key", "box"};
 
-/// What a cell holds, as the agent sees it: 0 nothing, 1 wall, 2 + 6 x kind + colour an object.
+inline constexpr int kKeyKind = 1;  ///< Index into kKinds.
+
+/// What a cell holds, as the agent sees it: 0 nothing, 1 wall, 2 + 6 x kind + colour an object, 20 + 6 x state + colour
+/// a door.
 using Cell = int8_t;
 inline constexpr Cell kEmpty = 0, kWall = 1, kFirstObject = 2;
 inline constexpr int kCellValues = kFirstObject + static_cast<int>(kColors.size() * kKinds.size());
+inline constexpr Cell kFirstDoor = kCellValues;
+inline constexpr int kCellValuesWithDoors = kCellValues + 3 * static_cast<int>(kColors.size());
+enum class Door : int8_t { kOpen = 0, kClosed = 1, kLocked = 2 };
 
 [[nodiscard]] constexpr int color_of(Cell object) { return (object - kFirstObject) % static_cast<int>(kColors.size()); }
 [[nodiscard]] constexpr int kind_of(Cell object) { return (object - kFirstObject) / static_cast<int>(kColors.size()); }
+
+[[nodiscard]] constexpr Cell key_of(int color) {
+  return static_cast<Cell>(kFirstObject + static_cast<int>(kColors.size()) * kKeyKind + color);
+}
+[[nodiscard]] constexpr Cell door_cell(Door state, int color) {
+  return static_cast<Cell>(kFirstDoor + static_cast<int>(kColors.size()) * static_cast<int>(state) + color);
+}
+[[nodiscard]] constexpr bool is_object(Cell cell) { return cell >= kFirstObject && cell < kFirstDoor; }
+[[nodiscard]] constexpr bool is_door(Cell cell) { return cell >= kFirstDoor; }
+[[nodiscard]] constexpr int door_color(Cell door) { return (door - kFirstDoor) % static_cast<int>(kColors.size()); }
+[[nodiscard]] constexpr Door door_state(Cell door) {
+  return static_cast<Door>((door - kFirstDoor) / static_cast<int>(kColors.size()));
+}
 
 struct Position {
   int x = 0, y = 0;  ///< y grows downwards.
@@ -36,9 +56,19 @@ struct Pose {
   bool operator==(const Pose&) const = default;
 };
 
-enum class Mission : int32_t { kGoTo = 0, kPickUp = 1 };
+/// Go to or pick up an object; open a door; fetch its key and open a locked one; put an object next to another.
+enum class Mission : int32_t { kGoTo = 0, kPickUp = 1, kOpen = 2, kUnlock = 3, kPutNext = 4 };
 
-enum Action : int32_t { kTurnLeft = 0, kTurnRight = 1, kForward = 2, kPickUpAction = 3 };
+enum Action : int32_t { kTurnLeft = 0, kTurnRight = 1, kForward = 2, kPickUpAction = 3, kDrop = 4, kToggle = 5 };
+
+/// Whether the agent can carry things and there may be doors: all missions but go to and pick up.
+[[nodiscard]] constexpr bool handles_things(Mission mission) { return mission >= Mission::kOpen; }
+[[nodiscard]] constexpr int num_actions(Mission mission) {
+  return handles_things(mission) ? 6 : (mission == Mission::kPickUp ? 4 : 3);
+}
+[[nodiscard]] constexpr int max_steps(Mission mission) {
+  return mission >= Mission::kUnlock ? 2 * kMaxSteps : kMaxSteps;
+}
 
 struct World {
   Mission mission = Mission::kGoTo;
@@ -46,8 +76,11 @@ struct World {
   std::array<Cell, kMaxSide * kMaxSide> cells{};
   std::array<bool, kMaxSide * kMaxSide> seen{};  ///< Cells that have been in view since the start.
   Pose agent;
-  Position goal;
-  Cell goal_object = kEmpty;
+  Position goal;               ///< Of the object or door that the mission names; out of date while it is carried.
+  Cell goal_object = kEmpty;   ///< The object; for doors the door as it was at the start.
+  Position other;              ///< To put next: the object to put it next to. To unlock: the key. Likewise.
+  Cell other_object = kEmpty;  ///< kEmpty where the mission has no second thing.
+  Cell carrying = kEmpty;
   int32_t steps = 0;
   bool over = false;
 
@@ -60,7 +93,7 @@ struct World {
 /// The world of `seed`, its first view already marked as seen. The goal can be reached, and is not reached yet.
 [[nodiscard]] World make_world(Mission mission, uint64_t seed);
 
-/// "go to the red ball".
+/// "go to the red ball", "unlock the green door", "put the blue box next to the grey key".
 [[nodiscard]] std::string mission_text(const World& world);
 
 [[nodiscard]] Position in_front(const Pose& pose);
@@ -76,9 +109,12 @@ struct World {
 [[nodiscard]] std::vector<int32_t> view_of(const World& world);
 
 /// Carries out `action`, marks what is seen, and says whether the mission is fulfilled now (then the world is over).
+/// Where things are handled: pick up takes the object in front with free hands, drop puts what is carried on the free
+/// cell in front, toggle opens or closes the door in front, a locked one with its key in hand. What cannot be done does
+/// nothing.
 bool advance(World& world, int32_t action);
 
-/// 1 - t / (2 kMaxSteps): what fulfilling the mission after `world.steps` steps is worth.
+/// 1 - t / (2 max_steps): what fulfilling the mission after `world.steps` steps is worth.
 [[nodiscard]] double reward_of_success(const World& world);
 
 }  // namespace gato::env::grid
