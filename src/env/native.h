@@ -10,8 +10,10 @@ namespace gato::env {
 std::vector<TaskEntry> control_tasks();
 std::vector<TaskEntry> grid_tasks();
 std::vector<TaskEntry> game_tasks();
+std::vector<TaskEntry> block_tasks();
 std::vector<TaskEntry> picture_tasks();
 std::vector<TaskEntry> dialogue_tasks();
+std::vector<TaskEntry> mujoco_tasks();
 
 /// For tasks whose one action is a text: gives the environment's reference answer.
 [[nodiscard]] std::unique_ptr<Expert> make_answering_expert(Environment& environment);

@@ -47,7 +47,8 @@ class Registry {
 
  private:
   Registry() {
-    for (auto* family : {control_tasks, grid_tasks, game_tasks, picture_tasks, dialogue_tasks, remote_tasks}) {
+    for (auto* family : {control_tasks, grid_tasks, game_tasks, block_tasks, picture_tasks, dialogue_tasks,
+                         mujoco_tasks, remote_tasks}) {
       for (TaskEntry& entry : family()) add(std::move(entry));
     }
   }

@@ -54,9 +54,10 @@ struct RemoteFamily {
 
 /// All families of data/environments/, sorted by name; read once. DataError naming file and key for damaged ones.
 [[nodiscard]] const std::vector<RemoteFamily>& remote_families();
-/// Versions of the packages that play a task; none for native tasks, and for names that are no tasks.
+/// Versions of the packages that play a task; none for native tasks outside native families, and for names that are no
+/// tasks.
 [[nodiscard]] std::map<std::string, std::string> packages_of(const std::string& task);
-/// Where the catalogue of a family is kept: ROOT/data/environments/FAMILY.json.
+/// Where the catalogue of a family is kept: ROOT/data/environments/FAMILY.json; that of a native family in native/.
 [[nodiscard]] Path catalogue_path(const std::string& root, const std::string& family);
 /// Strict inverse of to_json; DataError naming `origin` and the entry.
 [[nodiscard]] RemoteFamily parse_catalogue(std::string_view json, const std::string& origin);
@@ -79,7 +80,8 @@ struct RemoteFamily {
 size_t read_worker_bytes(std::string_view bytes);
 
 /// Plays `episodes` episodes of `task`, which is one of `family`, with its expert (where there is one) and at random,
-/// on `threads` workers (0: the thread budget), and fills in what they earned. Polls stop_requested().
-void measure_references(const RemoteFamily& family, RemoteTask& task, int64_t episodes, int threads);
+/// on `threads` workers (0: the thread budget), and fills in what they earned. Polls stop_requested(). Returns the
+/// seconds that a step of the expert took, environment and all (0 without an expert).
+double measure_references(const RemoteFamily& family, RemoteTask& task, int64_t episodes, int threads);
 
 }  // namespace gato::env

@@ -77,11 +77,11 @@ class ModelScene {
     mjv_freeScene(&scene_);
   }
 
-  /// kDrawnSide x kDrawnSide x 3 bytes, bottom row first.
-  const std::vector<uint8_t>& draw(mjData& data) {
+  /// kDrawnSide x kDrawnSide x 3 bytes, bottom row first. `variant` is the model or differs from it in numbers only.
+  const std::vector<uint8_t>& draw(const mjModel& variant, mjData& data) {
     const mjrRect viewport{0, 0, kDrawnSide, kDrawnSide};
     mjr_setBuffer(mjFB_OFFSCREEN, &context_);  // another model's buffer may be the current one
-    mjv_updateScene(model_.get(), &data, &option_, nullptr, &camera_, mjCAT_ALL, &scene_);
+    mjv_updateScene(&variant, &data, &option_, nullptr, &camera_, mjCAT_ALL, &scene_);
     mjr_render(viewport, &scene_, &context_);
     mjr_readPixels(pixels_.data(), nullptr, viewport, &context_);
     return pixels_;
@@ -133,11 +133,11 @@ class Renderer {
     }
   }
 
-  episode::Image render(const std::shared_ptr<const mjModel>& model, mjData& data) {
+  episode::Image render(const std::shared_ptr<const mjModel>& model, const mjModel& variant, mjData& data) {
     gl_.make_current();
     std::unique_ptr<ModelScene>& scene = scenes_[model.get()];
     if (scene == nullptr) scene = std::make_unique<ModelScene>(model);
-    return shrink(scene->draw(data));
+    return shrink(scene->draw(variant, data));
   }
 
   /// Parts the context from the calling thread, so that another may use it.
@@ -192,11 +192,12 @@ class ThreadRenderer {
     RendererPool::instance().give_back(std::move(renderer_));
   }
 
-  std::optional<episode::Image> render(const std::shared_ptr<const mjModel>& model, mjData& data) {
+  std::optional<episode::Image> render(const std::shared_ptr<const mjModel>& model, const mjModel& variant,
+                                       mjData& data) {
     if (failed_) return std::nullopt;
     try {
       if (renderer_ == nullptr) renderer_ = RendererPool::instance().take();
-      return renderer_->render(model, data);
+      return renderer_->render(model, variant, data);
     } catch (const std::exception& error) {
       static std::atomic<bool> said = false;
       if (!said.exchange(true)) log::warning("env", "No pictures of control tasks: ", error.what());
@@ -214,8 +215,13 @@ class ThreadRenderer {
 }  // namespace
 
 std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model, mjData& data) {
+  return render_frame(model, *model, data);
+}
+
+std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model, const mjModel& variant,
+                                           mjData& data) {
   thread_local ThreadRenderer renderer;
-  return renderer.render(model, data);
+  return renderer.render(model, variant, data);
 }
 
 }  // namespace gato::env::control

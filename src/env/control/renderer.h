@@ -16,4 +16,9 @@ constexpr int kFrameSide = 128;
 /// every thread.
 [[nodiscard]] std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model, mjData& data);
 
+/// The same of a simulation of `variant`, which differs from `model` in numbers only (sizes, masses): what is kept to
+/// draw `model` serves all its variants.
+[[nodiscard]] std::optional<episode::Image> render_frame(const std::shared_ptr<const mjModel>& model,
+                                                         const mjModel& variant, mjData& data);
+
 }  // namespace gato::env::control

@@ -12,6 +12,7 @@
 #include "env/remote/worker.h"
 #include "gato/core/json_fields.h"
 #include "gato/core/log.h"
+#include "gato/env/native_family.h"
 #include "gato/env/remote.h"
 #include "gato/env/suite.h"
 
@@ -216,11 +217,12 @@ std::map<std::string, std::string> packages_of(const std::string& task) {
     const auto is_it = [&](const RemoteTask& known) { return known.spec.id == task; };
     if (std::any_of(family.tasks.begin(), family.tasks.end(), is_it)) return family.packages;
   }
-  return {};
+  return native_packages_of(task);
 }
 
 Path catalogue_path(const std::string& root, const std::string& family) {
-  return Path(root) / "data" / "environments" / (family + ".json");
+  const Path folder = Path(root) / "data" / "environments";
+  return (is_native_family(family) ? folder / "native" : folder) / (family + ".json");
 }
 
 std::string to_json(const RemoteFamily& family) {

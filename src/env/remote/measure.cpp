@@ -1,9 +1,12 @@
 #include <algorithm>
+#include <chrono>
 
 #include "env/reference_play.h"
 #include "env/remote/tasks.h"
 #include "gato/core/error.h"
 #include "gato/core/log.h"
+#include "gato/core/threads.h"
+#include "gato/env/native_family.h"
 
 namespace gato::env {
 
@@ -32,18 +35,24 @@ int64_t failures_of(const RemoteTask& task, const std::vector<RolloutResult>& re
 
 }  // namespace
 
-void measure_references(const RemoteFamily& family, RemoteTask& task, int64_t episodes, int threads) {
-  const TaskEntry entry = remote_entry(family, task);
+double measure_references(const RemoteFamily& family, RemoteTask& task, int64_t episodes, int threads) {
+  const TaskEntry entry = is_native_family(family.name) ? find_task(task.spec.id) : remote_entry(family, task);
   const auto seeds = seeds_for(SeedUse::kReference, family.seed, task.spec.id, episodes);
   const auto random = play_reference_episodes(entry, ReferenceAgent::kRandom, seeds, threads, nullptr);
   std::vector<RolloutResult> expert;
+  const auto begin = std::chrono::steady_clock::now();
   if (task.has_expert) expert = play_reference_episodes(entry, ReferenceAgent::kExpert, seeds, threads, nullptr);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   task.spec.random = return_record(random);
   task.random_success = success_rate(random);
   task.random_failures = failures_of(task, random);
   task.spec.expert = return_record(expert);
   task.expert_success = success_rate(expert);
   task.expert_failures = failures_of(task, expert);
+  int64_t steps = 0;
+  for (const RolloutResult& result : expert) steps += result.length;
+  const int64_t players = std::min<int64_t>(threads > 0 ? threads : thread_budget(), episodes);
+  return steps == 0 ? 0.0 : seconds.count() * static_cast<double>(players) / static_cast<double>(steps);
 }
 
 }  // namespace gato::env
