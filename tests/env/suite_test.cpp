@@ -4,10 +4,12 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 
 #include "env/text_corpus.h"
 #include "gato/core/error.h"
 #include "gato/core/file.h"
+#include "gato/env/environment.h"
 #include "support/temp_folder.h"
 
 namespace gato::env {
@@ -50,6 +52,27 @@ TEST(SuiteTest, TheDemoIsAsPlanned) {
   ASSERT_EQ(suite.texts.size(), 1u);
   EXPECT_EQ(suite.texts[0].name, "text/kjv");
   for (const Path& file : corpus_files(suite.texts[0])) EXPECT_TRUE(std::filesystem::exists(file)) << file;
+}
+
+TEST(SuiteTest, EverySuiteNamesTasksThatAreThere) {
+  for (const auto& file : std::filesystem::directory_iterator(Path(GATO_SOURCE_DIR) / "configs" / "suites")) {
+    const Suite suite = load_suite(file.path().string());
+    EXPECT_EQ(suite.name, file.path().stem()) << file.path();
+    EXPECT_FALSE(resolve_tasks(suite).empty()) << file.path();
+  }
+}
+
+TEST(SuiteTest, TheSuiteOfTheResultsIsAsAnnounced) {
+  const auto tasks = resolve_tasks(load_suite("results"));
+  std::map<std::string, int> by_domain;
+  for (const auto& [id, task] : tasks) {
+    EXPECT_EQ(task.rollouts, 50) << id;
+    EXPECT_TRUE(find_task(id).make_expert) << id;
+    ++by_domain[id.substr(0, id.find('/'))];
+  }
+  const std::map<std::string, int> announced = {{"babyai", 23},   {"control", 4},    {"game", 1},    {"grid", 5},
+                                                {"gymnasium", 8}, {"metaworld", 50}, {"pictures", 4}};
+  EXPECT_EQ(by_domain, announced);
 }
 
 TEST(SuiteTest, LaterEntriesWin) {
