@@ -32,6 +32,11 @@ for family in metaworld minigrid gymnasium dm_control; do
   checked=$((checked + 1))
 done
 
+# The same without the name of a family: native tasks, and the sample; here of one task each.
+"$bin/gato-data" environments --check --task 'g*/go_to' | grep -q 'grid/go_to: fine' || fail "native tasks are not checked"
+if "$bin/gato-data" environments --check --task 'metaworld/door-*' 2>none.txt; then fail "a task outside the sample was checked"; fi
+grep -q "of the sample matches" none.txt || fail "no clear sentence: $(cat none.txt)"
+
 collect() {
   cat >suite.yaml <<YAML
 tasks:
