@@ -18,11 +18,10 @@
 #include "gato/kernels/device.h"
 #include "gato/run/run_folder.h"
 #include "play.h"
+#include "write_text.h"
 
 namespace gato::eval {
-namespace {
 
-/// The checkpoint folder that `path` means.
 Path resolve_checkpoint(const Path& path) {
   if (std::filesystem::exists(path / checkpoint::kManifestName)) return std::filesystem::canonical(path);
   const run::RunFolder folder(path);
@@ -35,6 +34,8 @@ Path resolve_checkpoint(const Path& path) {
   throw ConfigError(
       cat(path.string(), " is neither a checkpoint (a folder with ", checkpoint::kManifestName, ") nor a run folder"));
 }
+
+namespace {
 
 /// The model's device for people: "cpu", or "cuda:0 (NVIDIA H100 80GB HBM3)".
 std::string device_name(at::Device device) {
@@ -99,6 +100,7 @@ class Evaluation {
     if (missing.empty()) return;
     for (const run::TaskResult& result : text_results(agent_, options_.suite.name, missing)) {
       run::write_result(out_, result);
+      if (options_.record_episodes > 0) keep_text_samples(out_, agent_, result.task);
     }
   }
 

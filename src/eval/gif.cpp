@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <unordered_map>
 
@@ -10,10 +11,7 @@
 namespace gato::eval {
 namespace {
 
-constexpr int kRed = 6, kGreen = 7, kBlue = 6;  // levels; the eye sees green best
 constexpr int kMinCodeBits = 8, kMaxCode = 4095;
-
-uint8_t level(int value, int levels) { return static_cast<uint8_t>((value * (levels - 1) + 127) / 255); }
 
 void put_word(std::string& out, int64_t value) {
   out += static_cast<char>(value & 255);
@@ -22,53 +20,142 @@ void put_word(std::string& out, int64_t value) {
 
 uint32_t packed(const uint8_t* pixel) { return uint32_t{pixel[0]} << 16 | uint32_t{pixel[1]} << 8 | pixel[2]; }
 
+/// Colours whose five upper bits of every channel are alike, as one point of a histogram.
+struct Bin {
+  std::array<int64_t, 3> sum{};  // of the channels of its pixels
+  int64_t count = 0;
+  int number = 0;  // of its place: 15 bits
+};
+
+int bin_number(uint32_t colour) {
+  return static_cast<int>((colour >> 19 & 31) << 10 | (colour >> 11 & 31) << 5 | (colour >> 3 & 31));
+}
+
+/// A box of bins, [first, last) of the list of all.
+struct Box {
+  size_t first = 0, last = 0;
+  size_t channel = 0;  // the one along which it is widest
+  double weight = 0;   // how much is gained by cutting it
+};
+
+int channel_of(const Bin& bin, size_t channel) { return bin.number >> (10 - 5 * channel) & 31; }
+
+void measure(const std::vector<Bin>& bins, Box& box) {
+  int64_t count = 0;
+  for (size_t i = box.first; i < box.last; ++i) count += bins[i].count;
+  int widest = 0;
+  for (size_t c = 0; c < 3; ++c) {
+    int low = 31, high = 0;
+    for (size_t i = box.first; i < box.last; ++i) {
+      low = std::min(low, channel_of(bins[i], c));
+      high = std::max(high, channel_of(bins[i], c));
+    }
+    if (high - low <= widest) continue;
+    widest = high - low;
+    box.channel = c;
+  }
+  box.weight = widest * std::sqrt(static_cast<double>(count));
+}
+
+/// Cuts a box in two at the median of its pixels.
+Box cut(std::vector<Bin>& bins, Box& box) {
+  const auto at = [&](size_t i) { return bins.begin() + static_cast<std::ptrdiff_t>(i); };
+  std::sort(at(box.first), at(box.last), [&](const Bin& a, const Bin& b) {
+    return std::pair(channel_of(a, box.channel), a.number) < std::pair(channel_of(b, box.channel), b.number);
+  });
+  int64_t count = 0, before = 0;
+  for (size_t i = box.first; i < box.last; ++i) count += bins[i].count;
+  size_t middle = box.first;
+  while (middle + 1 < box.last && (middle == box.first || before + bins[middle].count <= count / 2)) {
+    before += bins[middle++].count;
+  }
+  Box upper{middle, box.last, 0, 0};
+  box.last = middle;
+  measure(bins, box);
+  measure(bins, upper);
+  return upper;
+}
+
 /// The table of up to 256 colours, and which of them a pixel gets.
 class Palette {
  public:
-  explicit Palette(const std::vector<episode::Image>& frames) : is_exact_(collect(frames)) {
-    if (!is_exact_) numbers_.clear();
+  explicit Palette(const std::vector<episode::Image>& frames) {
+    if (collect_exactly(frames)) return;
+    exact_.clear();
+    choose(histogram(frames));
   }
 
   [[nodiscard]] uint8_t number(const uint8_t* pixel) const {
-    if (is_exact_) return numbers_.find(packed(pixel))->second;
-    return static_cast<uint8_t>((level(pixel[0], kRed) * kGreen + level(pixel[1], kGreen)) * kBlue +
-                                level(pixel[2], kBlue));
+    const uint32_t colour = packed(pixel);
+    return bins_.empty() ? exact_.find(colour)->second : bins_[static_cast<size_t>(bin_number(colour))];
   }
 
-  [[nodiscard]] std::string table() const {
-    std::string table(768, '\0');
-    const auto set = [&](size_t c, int red, int green, int blue) {
-      table[3 * c] = static_cast<char>(red);
-      table[3 * c + 1] = static_cast<char>(green);
-      table[3 * c + 2] = static_cast<char>(blue);
-    };
-    for (const auto& [colour, c] : numbers_) {
-      set(c, static_cast<int>(colour >> 16), static_cast<int>(colour >> 8 & 255), static_cast<int>(colour & 255));
-    }
-    for (int c = 0; !is_exact_ && c < kRed * kGreen * kBlue; ++c) {
-      set(static_cast<size_t>(c), c / (kGreen * kBlue) * 255 / (kRed - 1), c / kBlue % kGreen * 255 / (kGreen - 1),
-          c % kBlue * 255 / (kBlue - 1));
-    }
-    return table;
-  }
+  [[nodiscard]] const std::string& table() const { return table_; }  ///< 768 bytes.
 
  private:
-  bool collect(const std::vector<episode::Image>& frames) {
+  void set(size_t c, uint32_t colour) {
+    for (size_t k = 0; k < 3; ++k) table_[3 * c + k] = static_cast<char>(colour >> (16 - 8 * k) & 255);
+  }
+
+  /// False when there are more than 256.
+  bool collect_exactly(const std::vector<episode::Image>& frames) {
     for (const episode::Image& frame : frames) {
       uint32_t before = ~uint32_t{0};
       for (size_t i = 0; i + 2 < frame.pixels.size(); i += 3) {
         const uint32_t colour = packed(&frame.pixels[i]);
         if (colour == before) continue;
         before = colour;
-        if (numbers_.size() == 256 && !numbers_.contains(colour)) return false;
-        numbers_.try_emplace(colour, static_cast<uint8_t>(numbers_.size()));
+        if (exact_.contains(colour)) continue;
+        if (exact_.size() == 256) return false;
+        set(exact_.size(), colour);
+        exact_.emplace(colour, static_cast<uint8_t>(exact_.size()));
       }
     }
     return true;
   }
 
-  std::unordered_map<uint32_t, uint8_t> numbers_;
-  bool is_exact_;
+  static std::vector<Bin> histogram(const std::vector<episode::Image>& frames) {
+    std::vector<Bin> bins(kBins);
+    for (const episode::Image& frame : frames) {
+      for (size_t i = 0; i + 2 < frame.pixels.size(); i += 3) {
+        Bin& bin = bins[static_cast<size_t>(bin_number(packed(&frame.pixels[i])))];
+        for (size_t c = 0; c < 3; ++c) bin.sum[c] += frame.pixels[i + c];
+        ++bin.count;
+      }
+    }
+    for (size_t b = 0; b < kBins; ++b) bins[b].number = static_cast<int>(b);
+    std::erase_if(bins, [](const Bin& bin) { return bin.count == 0; });
+    return bins;
+  }
+
+  /// Median cut (Heckbert 1982): the box that is worth most is cut until there are 256; a box's colour is its mean.
+  void choose(std::vector<Bin> bins) {
+    std::vector<Box> boxes = {{0, bins.size(), 0, 0}};
+    measure(bins, boxes[0]);
+    while (boxes.size() < 256) {
+      const auto most =
+          std::max_element(boxes.begin(), boxes.end(), [](const Box& a, const Box& b) { return a.weight < b.weight; });
+      if (!(most->weight > 0)) break;
+      boxes.push_back(cut(bins, *most));
+    }
+    bins_.assign(kBins, 0);
+    for (size_t c = 0; c < boxes.size(); ++c) {
+      std::array<int64_t, 3> sum{};
+      int64_t count = 0;
+      for (size_t i = boxes[c].first; i < boxes[c].last; ++i) {
+        for (size_t k = 0; k < 3; ++k) sum[k] += bins[i].sum[k];
+        count += bins[i].count;
+        bins_[static_cast<size_t>(bins[i].number)] = static_cast<uint8_t>(c);
+      }
+      const auto mean = [&](size_t k) { return static_cast<uint32_t>((sum[k] + count / 2) / count); };
+      set(c, mean(0) << 16 | mean(1) << 8 | mean(2));
+    }
+  }
+
+  static constexpr size_t kBins = 1 << 15;
+  std::string table_ = std::string(768, '\0');
+  std::unordered_map<uint32_t, uint8_t> exact_;
+  std::vector<uint8_t> bins_;  // colour of a bin; empty where colours are exact
 };
 
 /// Part of a frame, in its own pixels.

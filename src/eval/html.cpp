@@ -4,32 +4,63 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <iomanip>
+#include <sstream>
 
+#include "gato/core/file.h"
 #include "gato/core/text.h"
 
 namespace gato::eval {
 
+namespace {
+
+/// Length of the valid UTF-8 character at the front of `text`; 0 for none.
+size_t character_length(std::string_view text) {
+  for (size_t length = 1; length <= std::min<size_t>(4, text.size()); ++length) {
+    if (is_valid_utf8(text.substr(0, length))) return length;
+  }
+  return 0;
+}
+
+bool is_control(char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') || c == 0x7f; }
+
+}  // namespace
+
 std::string escape_html(std::string_view text) {
   std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
+  while (!text.empty()) {
+    const size_t length = character_length(text);
+    const char c = text.front();
+    if (length == 0 || is_control(c)) {
+      out += "\xef\xbf\xbd";
+    } else if (c == '&') {
+      out += "&amp;";
+    } else if (c == '<') {
+      out += "&lt;";
+    } else if (c == '>') {
+      out += "&gt;";
+    } else if (c == '"') {
+      out += "&quot;";
+    } else if (c == '\'') {
+      out += "&#39;";
+    } else {
+      out += text.substr(0, length);
     }
+    text.remove_prefix(std::max<size_t>(1, length));
   }
   return out;
+}
+
+std::string slug(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const bool keeps = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    const bool is_capital = c >= 'A' && c <= 'Z';
+    out += keeps ? c : is_capital ? static_cast<char>(c - 'A' + 'a') : '-';
+  }
+  if (out.size() > 80) out.resize(80);
+  const bool is_safe = out == text && !out.empty() && out.front() != '.';
+  return is_safe ? out : cat("x-", out, "-", digest128(text).substr(0, 8));
 }
 
 std::string base64(std::string_view bytes) {
@@ -43,6 +74,23 @@ std::string base64(std::string_view bytes) {
     for (size_t k = 0; k < 4; ++k) out += k <= count ? kDigits[group >> (18 - 6 * k) & 63u] : '=';
   }
   return out;
+}
+
+std::string data_uri(std::string_view type, std::string_view bytes) {
+  return cat("data:", type, ";base64,", base64(bytes));
+}
+
+std::string show(const std::optional<double>& value, int digits) {
+  if (!value) return "–";
+  if (!std::isfinite(*value)) return "not finite";
+  if (std::abs(*value) < 1e7) return format_fixed(*value, digits);
+  std::ostringstream out;
+  out << std::setprecision(4) << *value;
+  return out.str();
+}
+
+std::string show(const std::optional<std::pair<double, double>>& interval, int digits) {
+  return interval ? cat(show(interval->first, digits), " – ", show(interval->second, digits)) : "–";
 }
 
 namespace {
@@ -90,10 +138,15 @@ Frame frame_of(const std::vector<Curve>& curves) {
       frame.x.include(x);
       frame.y.include(y);
     }
+    for (const auto& [low, high] : curve.band) {
+      frame.y.include(low);
+      frame.y.include(high);
+    }
   }
   frame.x.low = std::min(0.0, frame.x.low);
   const double step = nice_step(frame.y.high - frame.y.low, 4);
   frame.y.high = std::ceil(frame.y.high / step) * step;
+  frame.y.low = std::floor(frame.y.low / step) * step;
   return frame;
 }
 
@@ -114,61 +167,78 @@ std::string axes(const Frame& frame, const std::string& x_label) {
                    escape_html(x_label), "</text>");
 }
 
+std::string draw_band(const Curve& curve, const Frame& frame) {
+  if (curve.band.size() != curve.points.size() || curve.points.size() < 2) return "";
+  std::string up, down;
+  for (size_t i = 0; i < curve.points.size(); ++i) {
+    const std::string x = number(frame.across(curve.points[i].first));
+    up += cat(i == 0 ? "M" : "L", x, " ", number(frame.down(curve.band[i].second)));
+    down = cat("L", x, " ", number(frame.down(curve.band[i].first)), down);
+  }
+  return cat("<path class='band k", curve.colour, "' d='", up, down, "Z'/>");
+}
+
 std::string draw_curve(const Curve& curve, const Frame& frame) {
   std::string path, dots;
   for (const auto& [x, y] : curve.points) {
     const std::string at_x = number(frame.across(x)), at_y = number(frame.down(y));
     path += cat(path.empty() ? "M" : "L", at_x, " ", at_y);
     if (curve.dots)
-      dots += cat("<circle cx='", at_x, "' cy='", at_y, "' r='2.6' fill='", curve.colour, "'><title>",
-                  format_fixed(y, 3), "</title></circle>");
+      dots += cat("<circle class='dot k", curve.colour, "' cx='", at_x, "' cy='", at_y, "' r='2.6'><title>",
+                  format_fixed(y, curve.digits), "</title></circle>");
   }
-  return cat("<path fill='none' stroke='", curve.colour, "' stroke-width='1.8' stroke-linejoin='round' d='", path,
-             "'/>", dots);
+  return cat(draw_band(curve, frame), "<path class='line k", curve.colour, "' d='", path, "'/>", dots);
+}
+
+/// A curve without what cannot be drawn.
+Curve drawable(Curve curve) {
+  const bool has_band = curve.band.size() == curve.points.size();
+  Curve kept{curve.name, curve.colour, curve.dots, {}, {}, curve.digits};
+  for (size_t i = 0; i < curve.points.size(); ++i) {
+    const auto& [x, y] = curve.points[i];
+    if (!std::isfinite(x) || !std::isfinite(y)) continue;
+    kept.points.push_back(curve.points[i]);
+    const bool is_sound = has_band && std::isfinite(curve.band[i].first) && std::isfinite(curve.band[i].second);
+    if (has_band) kept.band.push_back(is_sound ? curve.band[i] : std::pair{y, y});
+  }
+  return kept;
 }
 
 }  // namespace
 
-std::string line_chart(const std::string& title, const std::string& x_label, const std::vector<Curve>& curves) {
+std::string line_chart(const std::string& title, const std::string& x_label, const std::vector<Curve>& given) {
+  std::vector<Curve> curves;
+  for (const Curve& curve : given) curves.push_back(drawable(curve));
   const Frame frame = frame_of(curves);
-  std::string legend, lines;
+  std::string legend, lines, words;
   for (const Curve& curve : curves) {
     if (curve.points.empty()) continue;
-    legend += cat("<span class='key'><i style='background:", curve.colour, "'></i>", escape_html(curve.name), " ",
-                  format_fixed(curve.points.back().second, 3), "</span>");
+    const std::string last = format_fixed(curve.points.back().second, curve.digits);
+    legend +=
+        cat("<span class='key'><i class='k", curve.colour, "'></i>", escape_html(curve.name), " ", last, "</span>");
+    words += cat(words.empty() ? ": " : "; ", curve.name, " from ",
+                 format_fixed(curve.points.front().second, curve.digits), " to ", last);
     lines += draw_curve(curve, frame);
   }
   return cat("<figure class='chart'><figcaption><b>", escape_html(title), "</b>", legend,
              "</figcaption><svg viewBox='0 0 ", kChartWidth, " ", kChartHeight, "' role='img' aria-label='",
-             escape_html(title), "'>", axes(frame, x_label), lines, "</svg></figure>");
+             escape_html(title + words), "'>", axes(frame, x_label), lines, "</svg></figure>");
 }
 
-std::string score_bars(const std::vector<ScoreBar>& bars) {
-  constexpr double kNameWidth = 190, kBarWidth = 520, kLine = 30, kNumberWidth = 190;
-  double most = 110;
-  for (const ScoreBar& bar : bars) most = std::max({most, bar.high + 4, bar.score + 4});
-  const double height = kLine * static_cast<double>(bars.size()) + 30;
-  const auto across = [&](double score) { return kNameWidth + std::clamp(score, -10.0, most) / most * kBarWidth; };
-  std::string out = cat("<svg class='bars' viewBox='0 0 ", kNameWidth + kBarWidth + kNumberWidth, " ", height,
-                        "' role='img' aria-label='Scores by task'>");
-  for (const auto& [score, label] : {std::pair<double, const char*>{0, "random"}, {50, "50"}, {100, "expert"}}) {
-    out += cat("<line class='", score == 100 ? "mark" : "grid", "' x1='", number(across(score)), "' x2='",
-               number(across(score)), "' y1='18' y2='", height - 8, "'/><text class='tick' text-anchor='middle' x='",
-               number(across(score)), "' y='12'>", label, "</text>");
+std::string score_bar(double score, const std::optional<std::pair<double, double>>& interval) {
+  constexpr double kLow = -15, kHigh = 125;  // the style puts the marks of 0, 50 and 100 behind by these
+  const auto across = [&](double value) { return std::isfinite(value) ? std::clamp(value, kLow, kHigh) - kLow : 0.0; };
+  const char* level = score >= 100 ? "s4" : score >= 75 ? "s3" : score >= 50 ? "s2" : score >= 25 ? "s1" : "s0";
+  const double zero = across(0), end = across(score);
+  std::string out = cat("<svg class='bar' viewBox='0 0 140 16' aria-hidden='true'><rect class='", level, "' x='",
+                        number(std::min(zero, end)), "' y='3' width='", number(std::max(0.6, std::abs(end - zero))),
+                        "' height='10'/>");
+  if (interval) {
+    out += cat("<path class='whisker' d='M", number(across(interval->first)), " 8H", number(across(interval->second)),
+               "'/>");
   }
-  double y = 22;
-  for (const ScoreBar& bar : bars) {
-    const char* colour = bar.score >= 80 ? "#2a8f6a" : bar.score >= 50 ? "#c99a2e" : "#c2573f";
-    const double middle = y + kLine / 2 - 3;
-    out += cat("<text class='name' text-anchor='end' x='", kNameWidth - 10, "' y='", number(middle + 4), "'>",
-               escape_html(bar.name), "</text>", "<rect rx='3' x='", number(std::min(across(0), across(bar.score))),
-               "' y='", number(middle - 8), "' height='16' width='", number(std::abs(across(bar.score) - across(0))),
-               "' fill='", colour, "'/>", "<line class='whisker' x1='", number(across(bar.low)), "' x2='",
-               number(across(bar.high)), "' y1='", number(middle), "' y2='", number(middle), "'/>",
-               "<text class='value' x='", kNameWidth + kBarWidth + 12, "' y='", number(middle + 4), "'>",
-               format_fixed(bar.score, 1), " <tspan class='tick'>", escape_html(bar.note), "</tspan></text>");
-    y += kLine;
-  }
+  if (score > kHigh) out += "<path class='tip' d='M134 2l6 6-6 6z'/>";
+  if (score < kLow) out += "<path class='tip' d='M6 2L0 8l6 6z'/>";
   return out + "</svg>";
 }
 

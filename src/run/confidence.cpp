@@ -23,7 +23,7 @@ double quantile(const std::vector<double>& sorted, double q) {
 
 }  // namespace
 
-std::pair<double, double> bootstrap_mean_ci95(std::span<const double> values, uint64_t seed, int64_t resamples) {
+std::vector<double> bootstrap_means(std::span<const double> values, uint64_t seed, int64_t resamples) {
   GATO_CHECK(!values.empty() && resamples > 0, values.size(), " values, ", resamples, " resamples");
   GATO_CHECK(std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); }),
              "a value is not finite");
@@ -36,8 +36,17 @@ std::pair<double, double> bootstrap_mean_ci95(std::span<const double> values, ui
     for (int64_t k = 0; k < count; ++k) sum += values[static_cast<size_t>(random.below(count))];
     means.push_back(sum / static_cast<double>(count));
   }
-  std::sort(means.begin(), means.end());
-  return {quantile(means, 0.025), quantile(means, 0.975)};
+  return means;
+}
+
+std::pair<double, double> percentile_ci95(std::vector<double> values) {
+  GATO_CHECK(!values.empty(), "no values");
+  std::sort(values.begin(), values.end());
+  return {quantile(values, 0.025), quantile(values, 0.975)};
+}
+
+std::pair<double, double> bootstrap_mean_ci95(std::span<const double> values, uint64_t seed, int64_t resamples) {
+  return percentile_ci95(bootstrap_means(values, seed, resamples));
 }
 
 std::pair<double, double> wilson_ci95(int64_t successes, int64_t trials) {

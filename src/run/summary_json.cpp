@@ -21,17 +21,21 @@ void put(Json& json, const char* key, const std::optional<double>& value) {
   if (value) json[key] = *value;
 }
 
+void put(Json& json, const char* key, const std::optional<std::pair<double, double>>& interval) {
+  if (interval) json[key] = {interval->first, interval->second};
+}
+
 Json task_json(const TaskSummary& task) {
   Json json;
   json["scoring"] = scoring_name(task.scoring);
   put(json, "score", task.score);
-  if (task.ci95) json["ci95"] = {task.ci95->first, task.ci95->second};
+  put(json, "ci95", task.ci95);
   json["rollouts"] = task.rollouts;
   put(json, "mean_return", task.mean_return);
   put(json, "expert_return", task.expert_return);
   put(json, "random_return", task.random_return);
   put(json, "success_rate", task.success_rate);
-  if (task.success_ci95) json["success_ci95"] = {task.success_ci95->first, task.success_ci95->second};
+  put(json, "success_ci95", task.success_ci95);
   put(json, "exact_match", task.exact_match);
   if (task.loss) json["loss"] = loss_json(*task.loss);
   if (!task.note.empty()) json["note"] = task.note;
@@ -74,7 +78,8 @@ TaskSummary parse_task(const Json& json, const std::string& where) {
 
 DomainSummary parse_domain(const Json& json, const std::string& where) {
   JsonFields fields(json, where);
-  const DomainSummary domain{fields.number("score"), fields.integer("tasks", 1)};
+  DomainSummary domain{fields.number("score"), fields.integer("tasks", 1)};
+  if (fields.has("ci95")) domain.ci95 = parse_interval(fields, "ci95");
   fields.finish();
   return domain;
 }
@@ -92,8 +97,10 @@ Json summary_json(const Summary& summary) {
   for (const auto& [name, domain] : summary.domains) {
     json["domains"][name]["score"] = domain.score;
     json["domains"][name]["tasks"] = domain.tasks;
+    put(json["domains"][name], "ci95", domain.ci95);
   }
   json["mean_score"] = summary.mean_score ? Json(*summary.mean_score) : Json(nullptr);
+  put(json, "mean_ci95", summary.mean_ci95);
   json["tasks_at_50"] = summary.tasks_at_50;
   if (!summary.tasks_at.empty()) {
     for (const auto& [share, tasks] : summary.tasks_at) json["tasks_at"][std::to_string(share)] = tasks;
@@ -114,6 +121,7 @@ Summary parse_fields(JsonFields& fields, const std::string& origin) {
     summary.domains[entry.key()] = parse_domain(entry.value(), cat(origin, ": domains.", entry.key()));
   }
   if (!fields.value("mean_score").is_null()) summary.mean_score = fields.number("mean_score");
+  if (fields.has("mean_ci95")) summary.mean_ci95 = parse_interval(fields, "mean_ci95");
   summary.tasks_at_50 = fields.integer("tasks_at_50", 0);
   if (fields.has("tasks_at")) {
     JsonFields counts(fields.object("tasks_at"), cat(origin, ": tasks_at"));

@@ -39,6 +39,8 @@ class Agent {
   /// Specification of a task as it was trained, with expert and random returns; null for tasks that were not in the
   /// data.
   [[nodiscard]] const episode::TaskSpec* trained_task(const std::string& id) const;
+  /// All of them, by id.
+  [[nodiscard]] const std::map<std::string, episode::TaskSpec>& trained_tasks() const { return tasks_; }
   /// Steps of context the task was trained with (the upper bound of its window); 0: as many as a row holds.
   [[nodiscard]] int64_t context_steps(const std::string& task) const;
 

@@ -31,6 +31,10 @@ struct EvaluateOptions {
   bool again = false;       ///< Whether tasks that already have a result are played again.
 };
 
+/// The checkpoint folder that `path` means: itself, or the newest valid one of a run folder. CheckpointError or
+/// ConfigError when there is none.
+[[nodiscard]] Path resolve_checkpoint(const Path& path);
+
 struct EvaluateOutcome {
   Path out;
   run::Summary summary;

@@ -129,6 +129,8 @@ struct TaskSummary {
 struct DomainSummary {
   double score = 0;   ///< Mean over the domain's tasks with a score.
   int64_t tasks = 0;  ///< How many those are.
+  /// 95 % interval of it: every task's rollouts drawn anew, the tasks as they are. Absent in older files.
+  std::optional<std::pair<double, double>> ci95 = {};
   bool operator==(const DomainSummary&) const = default;
 };
 
@@ -143,6 +145,7 @@ struct Summary {
   int64_t tasks_at_50 = 0;                       ///< Tasks with a score >= 50.
   /// Tasks with a score of at least 25, 50, 75 and 100 percent of the expert, by these numbers; empty in older files.
   std::map<int64_t, int64_t> tasks_at = {};
+  std::optional<std::pair<double, double>> mean_ci95 = {};  ///< Of mean_score, as that of domains.
   bool operator==(const Summary&) const = default;
 };
 
