@@ -54,12 +54,6 @@ View view_of(const World& world, Camera camera) {
   return look_at(eye, world.tip, 0.75, {0, 0, 1});
 }
 
-/// A link of the arm from `a` to `b` at one height.
-Box link(Vec3 a, Vec3 b, double thick, Color color) {
-  const double x = b.x - a.x, y = b.y - a.y;
-  return {0.5 * (a + b), {std::hypot(x, y) / 2 + thick, thick, thick}, std::atan2(y, x), color};
-}
-
 std::vector<Box> boxes_of(const World& world) {
   std::vector<Box> boxes;
   for (size_t i = 0; i < kBlocks; ++i) {
@@ -73,14 +67,9 @@ std::vector<Box> boxes_of(const World& world) {
                      kSteel});
   }
   boxes.push_back({world.tip + Vec3{0, 0, kPalmHeight + 0.008}, {0.05, 0.014, 0.008}, world.yaw, kDark});
-  constexpr double kLinks = 0.46;  // height of the arm's links: above the highest place of the hand
+  constexpr double kLinks = 0.46;  // height of the arm's links, which are above what the cameras see
   const double column = kLinks - world.tip.z - kPalmHeight;
   boxes.push_back({world.tip + Vec3{0, 0, kPalmHeight + column / 2}, {0.01, 0.01, column / 2}, world.yaw, kSteel});
-  const Joints joints = joints_of(world);
-  const Vec3 base = kBase + Vec3{0, 0, kLinks};
-  const Vec3 elbow = base + kUpperArm * Vec3{std::cos(joints.shoulder), std::sin(joints.shoulder), 0};
-  boxes.push_back(link(base, elbow, 0.022, kDark));
-  boxes.push_back(link(elbow, {world.tip.x, world.tip.y, kLinks}, 0.02, kSteel));
   boxes.push_back({kBase + Vec3{0, 0, kLinks / 2}, {0.035, 0.035, kLinks / 2}, 0, kDark});
   return boxes;
 }
@@ -148,19 +137,24 @@ class Picture {
   static Color ground_color(Vec3 place) {
     if (std::abs(place.x) > kTableHalf + 0.02 || std::abs(place.y) > kTableHalf + 0.02) return kFloor;
     if (std::abs(place.x) > kTableHalf || std::abs(place.y) > kTableHalf) return kRim;
-    const auto square = static_cast<int>(std::floor(place.x / kSquare) + std::floor(place.y / kSquare));
+    // Both numbers are positive on the table, so that cutting them off rounds down.
+    const int square =
+        static_cast<int>((place.x + 1) * (1 / kSquare)) + static_cast<int>((place.y + 1) * (1 / kSquare));
     return square % 2 == 0 ? kTable : kTableDark;
   }
 
-  /// Pixels that the box may cover; false: none.
+  /// Pixels that the box may cover; false: none. Cameras look downwards with all their rays, so that nothing above the
+  /// eye is seen.
   bool area_of(const Box& box, std::array<int, 4>& area) const {
+    if (box.middle.z - box.half.z >= view_.eye.z) return false;
     const double c = std::cos(box.yaw), s = std::sin(box.yaw);
     const double spread = dot(view_.right, view_.right);  // as of up
     double left = 1e9, top = 1e9, right = -1e9, bottom = -1e9;
     for (int corner = 0; corner < 8; ++corner) {
       const double x = (corner & 1 ? 1 : -1) * box.half.x, y = (corner & 2 ? 1 : -1) * box.half.y;
       const double z = (corner & 4 ? 1 : -1) * box.half.z;
-      const Vec3 from_eye = box.middle + Vec3{c * x - s * y, s * x + c * y, z} - view_.eye;
+      Vec3 from_eye = box.middle + Vec3{c * x - s * y, s * x + c * y, z} - view_.eye;
+      from_eye.z = std::min(from_eye.z, 0.0);
       const double depth = dot(from_eye, view_.ahead);
       if (depth < kNear) {  // beside or behind the eye: everywhere
         area = {0, 0, side_ - 1, side_ - 1};
@@ -189,7 +183,8 @@ class Picture {
         continue;
       }
       const double sign = along[i] > 0 ? -1 : 1;
-      const double first = (sign * reach[i] - origin[i]) / along[i], last = (-sign * reach[i] - origin[i]) / along[i];
+      const double per_depth = 1 / along[i];
+      const double first = (sign * reach[i] - origin[i]) * per_depth, last = (-sign * reach[i] - origin[i]) * per_depth;
       if (first > enters) {
         enters = first;
         face = static_cast<int>(sign) * static_cast<int>(i + 1);
