@@ -42,10 +42,11 @@ double stand_guide(const Sim& sim) {
          0.3 * std::min(beside, 0.6);
 }
 
-/// And on, as far as it is up: speed while lying is falling.
+/// And on, as far as it is up: speed while lying is falling, and a fall must cost more than it brings.
 double hop_guide(const Sim& sim) {
   const double up = std::clamp(height(sim) / kStandHeight, 0.0, 1.0);
-  return stand_guide(sim) + 0.4 * up * up * std::clamp(sensor(sim, "velocity")[0], -1.0, kHopSpeed);
+  const double speed = std::clamp(sensor(sim, "velocity")[0], -1.0, kHopSpeed);
+  return stand_guide(sim) + 0.7 * standing(sim) + 0.2 * up * up * speed;
 }
 
 MujocoTask hopper() {
@@ -57,7 +58,7 @@ MujocoTask hopper() {
   task.physics_steps = 4;  // of 5 ms
   task.start = randomise_joints;
   task.observe = observe;
-  task.planner = {.horizon = 60, .knots = 6, .samples = 24, .replan_every = 2, .noise = 0.9};
+  task.planner = {.horizon = 60, .knots = 6, .samples = 20, .replan_every = 2, .noise = 0.9};
   return task;
 }
 
