@@ -1,16 +1,18 @@
-# gato_module(NAME [TORCH] [DEPENDS module...] [LINK_PUBLIC target...] [LINK target...] [DEFINE definition...])
+# gato_module(NAME [TORCH] [UNITY] [DEPENDS module...] [LINK_PUBLIC target...] [LINK target...] [DEFINE definition...])
 #
 # Makes the static library gato_<NAME>, alias gato::<NAME>, from src/<NAME>/*.cpp and src/<NAME>/*/*.cpp. Files
 # *.proto of the folder are compiled into the build tree and included as "<NAME>/<stem>.pb.h", by this module alone.
 #
 #   TORCH        uses LibTorch; left out when GATO_TORCH is off
+#   UNITY        with the option GATO_UNITY the files src/<NAME>/*.cpp are compiled eight at a time: no two of them may
+#                have a name in their unnamed namespaces in common
 #   DEPENDS      modules of ours, passed on to those who link this one
 #   LINK_PUBLIC  libraries that appear in public headers;  LINK  libraries that do not
 #
 # A module without a source file, or one that depends on a module which is left out, is left out with a status line.
 # A folder src/<NAME>/cuda belongs to libgato_cuda.so (src/CMakeLists.txt), not to the module.
 function(gato_module name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH" "" "DEPENDS;LINK_PUBLIC;LINK;DEFINE")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "TORCH;UNITY" "" "DEPENDS;LINK_PUBLIC;LINK;DEFINE")
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "gato_module(${name}): unknown arguments '${arg_UNPARSED_ARGUMENTS}'.")
   endif()
@@ -49,6 +51,14 @@ function(gato_module name)
     target_link_libraries(${target} PUBLIC GatoTorch::torch)
     gato_use_torch_pch(${target})
   endif()
+  if(GATO_UNITY AND arg_UNITY)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    # In the folders below, files have the same function names on purpose.
+    list(FILTER sources EXCLUDE REGEX "/src/${name}/[^/]*$")
+    set_source_files_properties(${sources} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    # To the compiler a file that is included is a header, whose types others may see.
+    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
+  endif()
   gato_add_protos(${target} "${folder}")
 
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
@@ -74,7 +84,7 @@ function(gato_add_protos target folder)
       COMMENT "protoc ${relative}"
       VERBATIM)
     set_source_files_properties("${generated}/${stem}.pb.cc" PROPERTIES COMPILE_OPTIONS "-w" SKIP_PRECOMPILE_HEADERS
-                                                                                             ON)
+                                                                                             ON SKIP_UNITY_BUILD_INCLUSION ON)
     target_sources(${target} PRIVATE ${outputs})
   endforeach()
   target_include_directories(${target} SYSTEM PRIVATE "${generated}")

@@ -41,6 +41,11 @@ void add_watch_options(CLI::App& app, Arguments& arguments) {
       ->needs(watch)
       ->check(CLI::Range(1.0, 86400.0))
       ->capture_default_str();
+  app.add_option("--stall-seconds", options.stall_seconds,
+                 "With --watch: how long another worker may live without coming on before its job is taken")
+      ->needs(watch)
+      ->check(CLI::Range(1.0, 86400.0))
+      ->capture_default_str();
 }
 
 int watch_queue(Arguments& arguments) {

@@ -26,7 +26,7 @@ namespace gato {
 namespace {
 
 constexpr int kMostFrames = 64;
-constexpr size_t kMostThreads = 1024;
+constexpr size_t kMostListed = 1024;
 
 int dump_signal() { return SIGRTMIN + 6; }
 
@@ -59,7 +59,7 @@ std::vector<int> thread_numbers() {
   if (!folder) return numbers;
   while (const dirent* entry = ::readdir(folder.get())) {
     const int number = std::atoi(static_cast<const char*>(entry->d_name));
-    if (number > 0 && numbers.size() < kMostThreads) numbers.push_back(number);
+    if (number > 0 && numbers.size() < kMostListed) numbers.push_back(number);
   }
   std::sort(numbers.begin(), numbers.end());
   return numbers;

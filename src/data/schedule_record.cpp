@@ -8,7 +8,7 @@
 namespace gato::data {
 namespace {
 
-constexpr int64_t kVersion = 1;
+constexpr int64_t kScheduleVersion = 1;
 
 /// The values of a configuration struct as JSON, which is YAML too: read_config reads it back.
 template <class T>
@@ -83,14 +83,14 @@ std::string to_json(const ScheduleRecord& record) {
                       {"mixture", value_json(phase.mixture)},
                       {"sources", std::move(sources)}});
   }
-  return Json{{"version", kVersion}, {"phases", std::move(phases)}}.dump(2) + "\n";
+  return Json{{"version", kScheduleVersion}, {"phases", std::move(phases)}}.dump(2) + "\n";
 }
 
 ScheduleRecord parse_schedule_record(std::string_view text, const std::string& origin) {
   const Json json = parse_json(text, origin);
   JsonFields fields(json, origin);
-  if (const int64_t version = fields.integer("version"); version != kVersion) {
-    fields.fail("version", cat("is ", version, ", but this program reads version ", kVersion));
+  if (const int64_t version = fields.integer("version"); version != kScheduleVersion) {
+    fields.fail("version", cat("is ", version, ", but this program reads version ", kScheduleVersion));
   }
   ScheduleRecord record;
   const Json& phases = fields.array("phases");

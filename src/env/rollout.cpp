@@ -196,8 +196,9 @@ std::vector<RolloutResult> play_reference_episodes(const TaskEntry& entry, Refer
 }
 
 std::vector<RolloutResult> roll_out_reference(const std::string& task, ReferenceAgent agent,
-                                              const std::vector<uint64_t>& seeds) {
-  return play_reference_episodes(find_task(task), agent, seeds, 0, nullptr);
+                                              const std::vector<uint64_t>& seeds,
+                                              const std::function<void()>& on_episode) {
+  return play_reference_episodes(find_task(task), agent, seeds, 0, on_episode);
 }
 
 episode::ReturnRecord return_record(const std::vector<RolloutResult>& results) {

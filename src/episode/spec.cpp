@@ -12,7 +12,7 @@ namespace gato::episode {
 namespace {
 
 constexpr size_t kMaxNameBytes = 256;
-constexpr size_t kMaxFields = 256;
+constexpr size_t kMostFields = 256;
 constexpr size_t kMaxRank = 8;
 constexpr int64_t kMaxElements = int64_t{1} << 24;
 constexpr int64_t kMaxImageSide = 16384;
@@ -145,7 +145,7 @@ void check_field(const FieldPlace& place, bool is_action) {
 }
 
 void check_group(const TaskSpec& task, std::string_view group, const std::vector<FieldSpec>& fields, bool is_action) {
-  if (fields.size() > kMaxFields) fail(task, cat(fields.size(), " ", group, " fields, at most ", kMaxFields));
+  if (fields.size() > kMostFields) fail(task, cat(fields.size(), " ", group, " fields, at most ", kMostFields));
   std::set<std::string_view> names;
   for (const FieldSpec& field : fields) {
     const FieldPlace place{task, group, field};

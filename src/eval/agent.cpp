@@ -185,7 +185,7 @@ std::vector<double> unigram_nll(const checkpoint::SafetensorsReader& reader, con
 
 }  // namespace
 
-std::map<std::string, Agent::HeldoutLoss> Agent::heldout_losses() const {
+std::map<std::string, Agent::HeldoutLoss> Agent::heldout_losses(const std::function<void()>& on_window) const {
   std::map<std::string, HeldoutLoss> losses;
   const checkpoint::Checkpoint checkpoint(path_);
   if (!checkpoint.has("heldout.gato")) return losses;
@@ -205,6 +205,7 @@ std::map<std::string, Agent::HeldoutLoss> Agent::heldout_losses() const {
       tokens.append_document(ids, first, std::min(row_tokens_, length - first), {}, stream);
       DocumentRow row(stream);
       if (row.targets.empty()) continue;
+      if (on_window) on_window();
       loss.nats_per_token += summed_nll(*model_, row);
       for (const int64_t target : row.targets) loss.unigram_nats_per_token += unigram[static_cast<size_t>(target)];
       loss.tokens += static_cast<int64_t>(row.targets.size());

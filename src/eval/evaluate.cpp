@@ -48,19 +48,27 @@ class Evaluation {
   Evaluation(const EvaluateOptions& options, const Agent& agent, Path out)
       : options_(options), agent_(agent), out_(std::move(out)) {}
 
-  /// Whether a result of just these episodes with this checkpoint is there; a damaged one counts as none.
-  [[nodiscard]] bool has_result(const std::string& task, const std::vector<uint64_t>& seeds) const {
+  /// Whether a result of just these episodes, played as `settings` (null for texts) and the options say with this
+  /// checkpoint, is there; a damaged one counts as none.
+  [[nodiscard]] bool has_result(const std::string& task, const std::vector<uint64_t>& seeds,
+                                const env::SuiteTask* settings) const {
     const Path file = out_ / run::result_file_name(task, 0);
     if (options_.again || !std::filesystem::exists(file)) return false;
     try {
       const auto result = run::parse_task_result(read_file(file), file.string());
       const auto same_seed = [](const run::RolloutRecord& rollout, uint64_t seed) { return rollout.seed == seed; };
       return result.task == task && result.checkpoint == agent_.path().filename().string() &&
-             result.suite == options_.suite.name &&
+             result.suite == options_.suite.name && (settings == nullptr || is_played_so(result, *settings)) &&
              std::equal(result.rollouts.begin(), result.rollouts.end(), seeds.begin(), seeds.end(), same_seed);
     } catch (const DataError&) {
       return false;
     }
+  }
+
+  [[nodiscard]] bool is_played_so(const run::TaskResult& result, const env::SuiteTask& settings) const {
+    return result.play && result.play->slots == options_.slots && result.play->model == agent_.model_digest() &&
+           result.decoding.rule == decoding_name(settings.decoding) &&
+           result.decoding.temperature == settings.temperature && result.decoding.top_p == settings.top_p;
   }
 
   [[nodiscard]] std::vector<uint64_t> seeds_of(const std::string& task, const env::SuiteTask& settings) const {
@@ -95,7 +103,7 @@ class Evaluation {
   void score_texts(const std::vector<std::string>& tasks) {
     std::vector<std::string> missing;
     for (const std::string& task : tasks) {
-      if (!has_result(task, {})) missing.push_back(task);
+      if (!has_result(task, {}, nullptr)) missing.push_back(task);
     }
     if (missing.empty()) return;
     for (const run::TaskResult& result : text_results(agent_, options_.suite.name, missing)) {
@@ -164,7 +172,7 @@ EvaluateOutcome evaluate(const EvaluateOptions& asked) {
   for (const auto& [task, settings] : tasks) {
     throw_if_stopped("evaluation");
     if (settings.rollouts == 0 || !wanted(options, task)) continue;
-    if (evaluation.has_result(task, evaluation.seeds_of(task, settings))) {
+    if (evaluation.has_result(task, evaluation.seeds_of(task, settings), &settings)) {
       log::info("eval", task, ": result is there already");
       continue;
     }

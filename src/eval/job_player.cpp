@@ -12,6 +12,7 @@
 #include "gato/run/run_folder.h"
 #include "gif.h"
 #include "play.h"
+#include "write_text.h"
 
 namespace gato::eval {
 namespace {
@@ -61,7 +62,14 @@ const Agent& JobPlayer::agent(const run::JobBatch& batch) {
 
 std::vector<run::TaskResult> JobPlayer::operator()(const run::JobBatch& batch, const run::Job& job,
                                                    const std::function<bool()>& is_wanted) {
+  std::mutex mutex;  // tasks that are played together have a thread each
+  const std::function<void()> on_step = [&] {
+    const std::lock_guard lock(mutex);
+    if (!is_wanted()) throw Interrupted("the job is not wanted any more");
+  };
+  on_step();
   const Agent& player = agent(batch);
+  on_step();
   std::vector<TaskToPlay> tasks;
   std::vector<std::string> texts;
   for (const run::JobPart& part : job.parts) {
@@ -72,7 +80,11 @@ std::vector<run::TaskResult> JobPlayer::operator()(const run::JobBatch& batch, c
     }
   }
   std::vector<run::TaskResult> results;
-  if (!texts.empty()) results = text_results(player, batch.suite, texts);
+  if (!texts.empty()) results = text_results(player, batch.suite, texts, on_step);
+  const Path folder = run::RunFolder(run_).results_path(batch.step, batch.suite);
+  if (batch.settings.record_episodes > 0) {
+    for (const run::TaskResult& text : results) keep_text_samples(folder, player, text.task);
+  }
   if (tasks.empty()) return results;
   PlayOptions options;
   options.suite = batch.suite;
@@ -81,12 +93,7 @@ std::vector<run::TaskResult> JobPlayer::operator()(const run::JobBatch& batch, c
   options.record_episodes = static_cast<int>(batch.settings.record_episodes);
   options.demonstration = batch.settings.prompt == "demonstration";
   options.cuda_graph = cuda_graph_;
-  std::mutex mutex;  // tasks that are played together have a thread each
-  options.on_progress = [&](const std::string&, int64_t, int64_t) {
-    const std::lock_guard lock(mutex);
-    if (!is_wanted()) throw Interrupted("the job is not wanted any more");
-  };
-  const Path folder = run::RunFolder(run_).results_path(batch.step, batch.suite);
+  options.on_step = on_step;
   for (PlayedTask& played : play_together(player, tasks, options)) {
     keep_media(folder, played);
     const run::TaskResult& result = played.result;
@@ -111,6 +118,10 @@ std::vector<std::string> differences_of(const run::TaskResult& recorded, const r
   if (recorded.play->machine != again.play->machine) {
     lines.push_back(cat("this machine is another: ", again.play->machine, ", then it was ", recorded.play->machine));
   }
+  if (recorded.rollouts.size() != again.rollouts.size()) {
+    lines.push_back(
+        cat("the result holds ", recorded.rollouts.size(), " rollouts, and ", again.rollouts.size(), " were played"));
+  }
   for (size_t i = 0; i < std::min(recorded.rollouts.size(), again.rollouts.size()); ++i) {
     const run::RolloutRecord &then = recorded.rollouts[i], &now = again.rollouts[i];
     if (then == now) continue;
@@ -134,6 +145,22 @@ Path write_animation(const Path& folder, const std::string& task, int64_t rollou
   return path;
 }
 
+/// Results in the folder of a range of episodes. Files of other tasks are not looked into: one of them may be damaged.
+std::vector<run::TaskResult> results_of(const Path& folder, const run::EpisodeRange& range) {
+  const std::string name = run::result_file_name(range.task, 0);
+  const std::string prefix = name.substr(0, name.rfind("0.json"));
+  std::vector<run::TaskResult> results;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string file = entry.path().filename().string();
+    if (!file.starts_with(prefix) || !file.ends_with(".json")) continue;
+    run::TaskResult result = run::read_result(entry.path());
+    if (result.task == range.task && result.play && result.play->first == range.first) {
+      results.push_back(std::move(result));
+    }
+  }
+  return results;
+}
+
 /// The tasks that were played together, as the result says; those beside it with its own decoding rule, which a suite
 /// may have set otherwise: their results say.
 std::vector<TaskToPlay> tasks_of(const run::TaskResult& recorded, const Path& folder) {
@@ -142,11 +169,8 @@ std::vector<TaskToPlay> tasks_of(const run::TaskResult& recorded, const Path& fo
     TaskToPlay task{range.task, range.first, range.rollouts, 0, 1, {}};
     const run::TaskResult* played = &recorded;
     std::vector<run::TaskResult> others;
-    if (range.task != recorded.task) {
-      others = run::read_results(folder);
-      std::erase_if(others, [&](const run::TaskResult& other) {
-        return other.task != range.task || !other.play || other.play->first != range.first;
-      });
+    if (range.task != recorded.task) {  // another range of the same task is decoded alike
+      others = results_of(folder, range);
       if (others.empty())
         throw ConfigError(cat(folder.string(), ": the result of ", range.task, ", which was played ", "together with ",
                               recorded.task, ", is missing"));
@@ -193,7 +217,7 @@ ReplayOutcome replay_result(const ReplayOptions& options) {
   play.record_episodes = 0;
   play.record_frames = static_cast<int>(options.rollout) + 1;
   for (PlayedTask& played : play_together(agent, tasks, play)) {
-    if (played.result.task != recorded.task) continue;
+    if (played.result.task != recorded.task || played.result.play->first != recorded.play->first) continue;
     const auto rollout = static_cast<size_t>(options.rollout);
     if (rollout >= played.episodes.size()) {
       throw ConfigError(cat("--rollout ", rollout, ": the result holds ", played.episodes.size(), " rollouts"));

@@ -24,16 +24,10 @@ run::ReferenceReturn to_record(const episode::ReturnRecord& record) {
   return {record.mean, record.standard_error, record.episodes};
 }
 
-run::ReferenceReturn measure_reference(const std::string& task, env::ReferenceAgent agent) {
+run::ReferenceReturn measure_reference(const std::string& task, env::ReferenceAgent agent,
+                                       const std::function<void()>& on_step) {
   const auto seeds = env::seeds_for(env::SeedUse::kReference, 0, task, kReferenceEpisodes);
-  return to_record(env::return_record(env::roll_out_reference(task, agent, seeds)));
-}
-
-const char* decoding_name(env::Decoding decoding) {
-  for (const auto& [name, value] : config_enum(static_cast<const env::Decoding*>(nullptr))) {
-    if (value == decoding) return name;
-  }
-  return "default";
+  return to_record(env::return_record(env::roll_out_reference(task, agent, seeds, on_step)));
 }
 
 std::string machine_kind(at::Device device) {
@@ -69,7 +63,8 @@ run::TaskResult blank_result(const Agent& agent, const std::string& suite, const
 
 /// Expert and random returns as recorded with the demonstrations or the environment; measured now for tasks without
 /// any.
-void add_references(const Agent& agent, const episode::TaskSpec& spec, run::TaskResult& result) {
+void add_references(const Agent& agent, const episode::TaskSpec& spec, const std::function<void()>& on_step,
+                    run::TaskResult& result) {
   const episode::TaskSpec* trained = agent.trained_task(spec.id);
   if (trained != nullptr && trained->random.episodes > 0) {
     result.expert = to_record(trained->expert);
@@ -81,9 +76,26 @@ void add_references(const Agent& agent, const episode::TaskSpec& spec, run::Task
     result.random = to_record(known->random);
     return;
   }
-  result.random = measure_reference(spec.id, env::ReferenceAgent::kRandom);
-  if (env::find_task(spec.id).make_expert) result.expert = measure_reference(spec.id, env::ReferenceAgent::kExpert);
+  result.random = measure_reference(spec.id, env::ReferenceAgent::kRandom, on_step);
+  if (!env::find_task(spec.id).make_expert) return;
+  result.expert = measure_reference(spec.id, env::ReferenceAgent::kExpert, on_step);
 }
+
+/// A policy that says when it acts.
+class WatchedPolicy : public env::Policy {
+ public:
+  WatchedPolicy(env::Policy& policy, const std::function<void()>& on_step) : policy_(policy), on_step_(on_step) {}
+  void begin_episode(int slot, uint64_t seed) override { policy_.begin_episode(slot, seed); }
+  std::vector<episode::StepValues> act(std::span<const int> slots,
+                                       std::span<const episode::StepValues> observations) override {
+    if (on_step_) on_step_();
+    return policy_.act(slots, observations);
+  }
+
+ private:
+  env::Policy& policy_;
+  const std::function<void()>& on_step_;
+};
 
 int slots_of(const TaskToPlay& task, const std::vector<TaskToPlay>& tasks, int64_t slots) {
   const int64_t share = std::max<int64_t>(1, slots / static_cast<int64_t>(tasks.size()));
@@ -139,11 +151,18 @@ run::TaskResult result_of(const Agent& agent, const TaskToPlay& task, const epis
     result.rollouts.push_back({episode.seed, episode.episode_return, episode.length, episode.success,
                                episode.exact_match, episode.answer, episode.reference, episode.failure});
   }
-  add_references(agent, spec, result);
+  add_references(agent, spec, options.on_step, result);
   return result;
 }
 
 }  // namespace
+
+const char* decoding_name(env::Decoding decoding) {
+  for (const auto& [name, value] : config_enum(static_cast<const env::Decoding*>(nullptr))) {
+    if (value == decoding) return name;
+  }
+  return "default";
+}
 
 std::vector<uint64_t> evaluation_seeds(uint64_t seed, const std::string& task, int64_t first, int64_t rollouts) {
   std::vector<uint64_t> seeds;
@@ -234,7 +253,8 @@ std::vector<PlayedTask> play_together(const Agent& agent, const std::vector<Task
     joined.push_back({std::move(logged), std::move(rollouts)});
   }
   const auto policy = make_model_policy(agent, groups);
-  auto episodes = play_joined(joined, *policy);
+  WatchedPolicy watched(*policy, options.on_step);
+  auto episodes = play_joined(joined, watched);
   std::vector<PlayedTask> played;
   for (size_t t = 0; t < tasks.size(); ++t) {
     run::TaskResult result = result_of(agent, tasks[t], groups[t].task, episodes[t], options);
@@ -249,9 +269,9 @@ std::vector<PlayedTask> play_together(const Agent& agent, const std::vector<Task
 }
 
 std::vector<run::TaskResult> text_results(const Agent& agent, const std::string& suite,
-                                          const std::vector<std::string>& texts) {
+                                          const std::vector<std::string>& texts, const std::function<void()>& on_step) {
   std::vector<run::TaskResult> results;
-  const auto losses = agent.heldout_losses();
+  const auto losses = agent.heldout_losses(on_step);
   for (const std::string& text : texts) {
     const auto found = losses.find(text);
     if (found == losses.end()) {

@@ -30,6 +30,9 @@ struct PlayOptions {
   bool demonstration = false;
   bool cuda_graph = false;
   std::function<void(const std::string& task, int64_t done, int64_t rollouts)> on_progress = {};  ///< Any thread.
+  /// Called before the agent acts and between reference episodes, by any thread: whoever waits sees that it comes on.
+  /// What it throws ends the play.
+  std::function<void()> on_step = {};
 };
 
 /// An episode that the report shows.
@@ -45,6 +48,9 @@ struct PlayedTask {
   std::vector<ShownEpisode> shown;
 };
 
+/// As suites and results name it.
+[[nodiscard]] const char* decoding_name(env::Decoding decoding);
+
 /// Seeds of the episodes [first, first + rollouts) of a task.
 [[nodiscard]] std::vector<uint64_t> evaluation_seeds(uint64_t seed, const std::string& task, int64_t first,
                                                      int64_t rollouts);
@@ -53,9 +59,10 @@ struct PlayedTask {
 [[nodiscard]] std::vector<PlayedTask> play_together(const Agent& agent, const std::vector<TaskToPlay>& tasks,
                                                     const PlayOptions& options);
 
-/// The losses of texts whose held-out documents the checkpoint carries; a warning for others.
+/// The losses of texts whose held-out documents the checkpoint carries; a warning for others. `on_step` as above.
 [[nodiscard]] std::vector<run::TaskResult> text_results(const Agent& agent, const std::string& suite,
-                                                        const std::vector<std::string>& texts);
+                                                        const std::vector<std::string>& texts,
+                                                        const std::function<void()>& on_step = nullptr);
 
 /// Writes what is shown of a task beside its result, for the report; nothing where there is nothing.
 void keep_media(const Path& results, const PlayedTask& played);

@@ -7,6 +7,7 @@
 #include "gato/core/error.h"
 #include "gato/core/random.h"
 #include "gato/core/text.h"
+#include "run/task_rollouts.h"
 
 namespace gato::run {
 namespace {
@@ -14,48 +15,37 @@ namespace {
 /// Percent points of one seed's rollouts.
 using Pair = std::pair<double, double>;
 
-std::string domain_of(const std::string& task) { return task.substr(0, task.find('/')); }
-
-/// All rollouts of a task by seed.
-struct TaskRollouts {
-  const TaskResult* any = nullptr;
-  std::map<uint64_t, const RolloutRecord*> by_seed;
-};
-
-std::map<std::string, TaskRollouts> by_task(const std::vector<TaskResult>& results) {
-  std::map<std::string, TaskRollouts> tasks;
-  for (const TaskResult& result : results) {
-    TaskRollouts& task = tasks[result.task];
-    task.any = &result;
-    for (const RolloutRecord& rollout : result.rollouts) {
-      if (rollout.failure.empty()) task.by_seed[rollout.seed] = &rollout;
-    }
-  }
-  return tasks;
-}
-
 double points_of(const TaskResult& task, const RolloutRecord& rollout) {
   if (task.scoring == TaskScoring::kExactMatch) return rollout.exact_match.value_or(false) ? 100 : 0;
   return 100 * (rollout.episode_return - task.random.mean) / (task.expert.mean - task.random.mean);
 }
 
-/// Why two results of a task cannot be compared; "" when they can.
-std::string obstacle(const TaskResult& a, const TaskResult& b) {
-  if (a.scoring != b.scoring) return "is judged in another way";
-  if (a.scoring == TaskScoring::kLoss) return "is judged by its loss";
-  if (a.scoring == TaskScoring::kExactMatch) return "";
-  if (!(a.expert == b.expert && a.random == b.random)) return "has other expert or random returns";
-  const bool has_scale = a.expert.episodes > 0 && a.random.episodes > 0 && a.expert.mean > a.random.mean;
-  return has_scale ? "" : "has no score: the expert was not measured or is not better than random";
+/// Why one evaluation's rollouts of a task cannot be compared with any; "" when they can. Tasks that have no score in a
+/// table have none here.
+std::string obstacle_in(const TaskRollouts& task) {
+  if (!task.problem.empty()) return task.problem;
+  const TaskResult played = task.played();
+  if (played.scoring == TaskScoring::kLoss) return "it is judged by its loss";
+  return played.scoring == TaskScoring::kReturn ? obstacle_to_score(played) : "";
 }
 
-std::vector<Pair> pairs_of(const TaskRollouts& a, const TaskRollouts& b) {
+/// Why the rollouts of a task cannot be compared; "" when they can.
+std::string obstacle(const TaskRollouts& a, const TaskRollouts& b) {
+  if (a.joined.scoring != b.joined.scoring) return "is judged in another way";
+  if (const std::string why = obstacle_in(a); !why.empty()) return cat("has no score in the first: ", why);
+  if (const std::string why = obstacle_in(b); !why.empty()) return cat("has no score in the second: ", why);
+  if (a.joined.scoring == TaskScoring::kExactMatch) return "";
+  const bool have_one_scale = a.joined.expert == b.joined.expert && a.joined.random == b.joined.random;
+  return have_one_scale ? "" : "has other expert or random returns";
+}
+
+std::vector<Pair> pairs_of(const TaskResult& a, const TaskResult& b) {
+  std::map<uint64_t, const RolloutRecord*> by_seed;
+  for (const RolloutRecord& rollout : b.rollouts) by_seed[rollout.seed] = &rollout;
   std::vector<Pair> pairs;
-  for (const auto& [seed, rollout] : a.by_seed) {
-    const auto other = b.by_seed.find(seed);
-    if (other == b.by_seed.end()) continue;
-    const Pair pair(points_of(*a.any, *rollout), points_of(*a.any, *other->second));
-    if (std::isfinite(pair.first) && std::isfinite(pair.second)) pairs.push_back(pair);
+  for (const RolloutRecord& rollout : a.rollouts) {
+    const auto other = by_seed.find(rollout.seed);
+    if (other != by_seed.end()) pairs.emplace_back(points_of(a, rollout), points_of(a, *other->second));
   }
   return pairs;
 }
@@ -99,7 +89,7 @@ double mean_over_domains(const std::map<std::string, double>& by_task) {
 Comparison compare_results(const std::vector<TaskResult>& a, const std::vector<TaskResult>& b, int64_t resamples) {
   GATO_CHECK(resamples > 0, resamples, " resamples");
   Comparison comparison;
-  const auto tasks_a = by_task(a), tasks_b = by_task(b);
+  const auto tasks_a = join_shards(a), tasks_b = join_shards(b);
   std::map<std::string, std::vector<Pair>> pairs;
   for (const auto& [task, rollouts] : tasks_a) {
     const auto other = tasks_b.find(task);
@@ -107,11 +97,11 @@ Comparison compare_results(const std::vector<TaskResult>& a, const std::vector<T
       comparison.left_out[task] = "is in the first only";
       continue;
     }
-    if (const std::string why = obstacle(*rollouts.any, *other->second.any); !why.empty()) {
+    if (const std::string why = obstacle(rollouts, other->second); !why.empty()) {
       comparison.left_out[task] = why;
       continue;
     }
-    const std::vector<Pair> common = pairs_of(rollouts, other->second);
+    const std::vector<Pair> common = pairs_of(rollouts.played(), other->second.played());
     if (common.size() < 2) {
       comparison.left_out[task] = "has fewer than two rollouts of the same seeds in both";
     } else {

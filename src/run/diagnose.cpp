@@ -89,12 +89,11 @@ class Inquiry {
     if (told(other)) return;
     if (state->machine != machine_ || machine_.empty()) return;
     const auto status = process_status(state->process);
-    const bool gone = !status || status->start != state->process_start || status->state == 'Z' || status->state == 'X';
-    if (gone) {
+    if (process_life(state->process, state->process_start) == ProcessLife::kEnded) {
       state = read_state(own_, other.rank);  // its last word may have come since
       if (state) other.last = state;
       if (!told(other)) set(other, Verdict::kDied, "died without a word (killed?)");
-    } else if (status->state == 'T' || status->state == 't') {
+    } else if (status && (status->state == 'T' || status->state == 't')) {
       set(other, Verdict::kStopped, "is stopped (SIGSTOP or a debugger)");
     }
   }

@@ -64,6 +64,7 @@ void validate_config(const EvaluationConfig& config, ConfigProblems& problems) {
   at_least("attempts", config.attempts, 1);
   at_least("workers", config.workers, 0);
   at_least("worker_threads", config.worker_threads, 1);
+  at_least("stall_seconds", config.stall_seconds, 1);
   if (!is_prompt_name(config.prompt)) problems.add("prompt", "must be none or demonstration");
   if (!is_weights_name(config.weights)) problems.add("weights", "must be fp32, bf16, int8 or empty");
   if (config.workers > 0 && config.suites.empty()) problems.add("workers", "needs eval.suites");

@@ -119,8 +119,13 @@ JobStatus status_of(const std::vector<JobEvent>& events, int64_t max_attempts) {
   return status;
 }
 
+struct QueuedBatch::Origin {
+  std::optional<FileIdentity> identity;
+};
+
 QueuedBatch::QueuedBatch(Path folder) : folder_(std::move(folder)) {
   const Path path = folder_ / kJobsName;
+  origin_ = std::make_unique<Origin>(Origin{file_identity(path)});  // before it is read: a change meanwhile is seen
   batch_ = parse_job_batch(read_file(path, kMaxBatchBytes), path.string());
   if (batch_name(batch_.step, batch_.suite) != name()) {
     throw DataError(cat(path.string(), ": holds the jobs of ", batch_name(batch_.step, batch_.suite),
@@ -129,7 +134,17 @@ QueuedBatch::QueuedBatch(Path folder) : folder_(std::move(folder)) {
   events_.resize(batch_.jobs.size());
 }
 
-JobStatus QueuedBatch::status(size_t job) const { return status_of(events_.at(job), batch_.settings.max_attempts); }
+QueuedBatch::~QueuedBatch() = default;
+
+bool QueuedBatch::is_replaced() {
+  if (!is_replaced_) is_replaced_ = !origin_->identity || file_identity(folder_ / kJobsName) != origin_->identity;
+  return is_replaced_;
+}
+
+JobStatus QueuedBatch::status(size_t job) const {
+  if (is_replaced_) return {JobState::kCancelled, 0, "", {}};
+  return status_of(events_.at(job), batch_.settings.max_attempts);
+}
 
 bool QueuedBatch::is_finished() const {
   for (size_t job = 0; job < events_.size(); ++job) {
@@ -140,6 +155,7 @@ bool QueuedBatch::is_finished() const {
 }
 
 void QueuedBatch::refresh() {
+  if (is_replaced()) return;
   std::set<size_t> changed;
   for (const std::string& entry : names_in(folder_)) {
     const auto event = parse_event_name(entry);
@@ -151,6 +167,7 @@ void QueuedBatch::refresh() {
 }
 
 void QueuedBatch::refresh(size_t job) {
+  if (is_replaced()) return;
   std::vector<JobEvent>& events = events_.at(job);
   while (true) {
     const Path path = folder_ / event_name(job, events.size());
@@ -161,8 +178,15 @@ void QueuedBatch::refresh(size_t job) {
 }
 
 bool QueuedBatch::add(size_t job, const JobEvent& event) {
+  if (is_replaced()) return false;
   std::vector<JobEvent>& events = events_.at(job);
-  if (create_file(folder_ / event_name(job, events.size()), to_json(event))) {
+  const Path path = folder_ / event_name(job, events.size());
+  if (create_file(path, to_json(event))) {
+    if (is_replaced()) {  // meanwhile: the new batch knows nothing of it
+      std::error_code ignored;
+      fs::remove(path, ignored);
+      return false;
+    }
     events.push_back(event);
     return true;
   }
@@ -194,7 +218,7 @@ std::vector<QueuedBatch*> EvaluationQueue::read(bool with_closed) {
     if (!with_closed && fs::exists(path / kClosedName)) continue;
     try {
       auto& batch = batches_[entry];
-      if (!batch) batch = std::make_unique<QueuedBatch>(path);
+      if (!batch || batch->is_replaced()) batch = std::make_unique<QueuedBatch>(path);
       batch->refresh();
       found.push_back(batch.get());
     } catch (const DataError& error) {
@@ -213,12 +237,12 @@ std::vector<QueuedBatch*> EvaluationQueue::all_batches() { return read(true); }
 
 bool EvaluationQueue::close(QueuedBatch& batch) {
   batch.refresh();
-  if (!batch.is_finished()) return false;
+  if (batch.is_replaced() || !batch.is_finished()) return false;
   const Path path = batch.folder() / kClosedName;
   static_cast<void>(create_file(path, cat(seconds_since_1970(), "\n")));
   // A retry meanwhile may have looked for the mark before it was there.
   batch.refresh();
-  if (!batch.is_finished()) {
+  if (batch.is_replaced() || !batch.is_finished()) {
     fs::remove(path);
     return false;
   }
@@ -236,13 +260,14 @@ bool EvaluationQueue::cancel(QueuedBatch& batch, size_t job, const std::string& 
 }
 
 bool EvaluationQueue::retry(QueuedBatch& batch, size_t job, const std::string& who) {
-  while (true) {
+  while (!batch.is_replaced()) {
     const JobState state = batch.status(job).state;
     if (state != JobState::kFailed && state != JobState::kCancelled) return false;
     if (!batch.add(job, {JobEventKind::kRetried, who, "", seconds_since_1970()})) continue;
     fs::remove(batch.folder() / kClosedName);
     return true;
   }
+  return false;
 }
 
 int64_t enqueue_due(const RunFolder& folder) {

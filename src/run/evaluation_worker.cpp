@@ -13,8 +13,8 @@
 #include "gato/core/random.h"
 #include "gato/core/signals.h"
 #include "gato/core/text.h"
-#include "gato/run/tensorboard.h"
 #include "run/clock.h"
+#include "run/job_results.h"
 
 namespace gato::run {
 namespace {
@@ -27,25 +27,6 @@ constexpr size_t kMaxReasonBytes = 600;  // of a failure, in its event
 
 double seconds_since(Clock::time_point then) { return std::chrono::duration<double>(Clock::now() - then).count(); }
 
-/// Whether a result is what the job's part asks for.
-bool is_result_of(const TaskResult& result, const JobBatch& batch, const JobPart& part) {
-  return result.task == part.task.task && result.checkpoint == batch.checkpoint && result.suite == batch.suite &&
-         result.shard == part.shard && result.num_shards == part.num_shards &&
-         static_cast<int64_t>(result.rollouts.size()) == part.task.rollouts &&
-         (part.is_text() ||
-          (result.decoding.rule == part.task.rule && result.decoding.prompt == batch.settings.prompt));
-}
-
-bool has_result(const Path& results, const JobBatch& batch, const JobPart& part) {
-  const Path file = results / result_file_name(part.task.task, part.shard);
-  if (!std::filesystem::exists(file)) return false;
-  try {
-    return is_result_of(parse_task_result(read_file(file), file.string()), batch, part);
-  } catch (const DataError&) {
-    return false;
-  }
-}
-
 /// One call of work().
 class Worker {
  public:
@@ -55,48 +36,55 @@ class Worker {
         options_(options),
         queue_(folder.root()),
         presence_(folder, options.lease_seconds / kBeatsPerLease),
-        watch_(folder, options.lease_seconds) {
+        watch_(folder, options.lease_seconds, options.stall_seconds) {
     if (!options_.is_stopped) options_.is_stopped = [] { return stop_requested(); };
   }
 
   WorkOutcome run() {
     log::info("eval", "worker ", presence_.name(), " waits for jobs of ", folder_.root().string());
-    while (!options_.is_stopped()) {
-      const bool is_last_look = options_.drain || is_run_finished();  // nothing comes after what is looked at below
-      enqueue_due(folder_);                                           // what a trainer could not queue any more
-      if (step()) {
-        if (options_.max_jobs > 0 && outcome_.done + outcome_.failed >= options_.max_jobs) return outcome_;
-        continue;
-      }
-      if (has_open_jobs_) {
-        wait();
-        continue;
-      }
-      if (is_last_look) {
-        outcome_.drained = true;
-        return outcome_;
-      }
-      wait();
-    }
+    outcome_.end = work_on();
+    outcome_.left_undone = left_undone();
     return outcome_;
   }
 
  private:
   using Place = std::pair<QueuedBatch*, size_t>;
 
+  WorkEnd work_on() {
+    while (!options_.is_stopped()) {
+      presence_.advance();
+      const bool is_last_look = options_.drain || is_run_finished();  // nothing comes after what is looked at below
+      queue_what_is_due();
+      if (step()) {
+        if (options_.max_jobs > 0 && outcome_.done + outcome_.failed >= options_.max_jobs) return WorkEnd::kMaxJobs;
+        continue;
+      }
+      if (!has_open_jobs_ && is_last_look && !options_.is_stopped()) return WorkEnd::kDrained;
+      wait();
+    }
+    return WorkEnd::kStopped;
+  }
+
+  /// What a trainer could not queue any more.
+  void queue_what_is_due() {
+    try {
+      enqueue_due(folder_);
+    } catch (const DataError& error) {
+      warn_once(cat("what is due cannot be queued: ", error.what()));
+    }
+  }
+
+  /// For what every look at the queue would say again.
+  void warn_once(const std::string& text) {
+    if (told_.insert(text).second) log::warning("eval", text);
+  }
+
   /// Looks after the queue, then does one job; false when there was none.
   bool step() {
     const std::vector<QueuedBatch*> batches = queue_.open_batches();
     has_open_jobs_ = false;
     std::set<std::string> busy;
-    for (QueuedBatch* batch : batches) {
-      take_from_the_gone(*batch, busy);
-      if (batch->is_finished()) {
-        finish_batch(queue_, *batch);
-      } else {
-        has_open_jobs_ = true;
-      }
-    }
+    for (QueuedBatch* batch : batches) look_after(*batch, busy);
     watch_.remove_gone(busy);
     for (const Place& place : candidates(batches)) {
       if (options_.is_stopped()) return false;
@@ -104,10 +92,30 @@ class Worker {
       if (place.first->status(place.second).state != JobState::kPending || !place.first->add(place.second, claim)) {
         continue;
       }
-      do_job(*place.first, place.second);
+      try {
+        do_job(*place.first, place.second);
+        finish(*place.first);
+      } catch (const DataError& error) {  // of the batch's own files
+        warn_once(cat(place.first->name(), ": ", error.what()));
+      }
       return true;
     }
     return false;
+  }
+
+  /// A batch that cannot be looked after is left for the next look, and holds up no other.
+  void look_after(QueuedBatch& batch, std::set<std::string>& busy) {
+    try {
+      take_from_the_gone(batch, busy);
+      finish(batch);
+      has_open_jobs_ = has_open_jobs_ || !batch.is_finished();
+    } catch (const DataError& error) {
+      warn_once(cat(batch.name(), ": ", error.what()));
+    }
+  }
+
+  void finish(QueuedBatch& batch) {
+    if (batch.is_finished()) finish_batch(queue_, batch, presence_.name());
   }
 
   /// Adds those that still have a job to `busy`.
@@ -159,7 +167,7 @@ class Worker {
     } catch (const Interrupted&) {
       settle(batch, job, JobEventKind::kReturned, "");
     } catch (const IoError&) {
-      throw;  // the run folder's disk, most likely: the lease says the rest
+      throw;  // of the run folder itself: the lease says the rest
     } catch (const std::exception& error) {
       log::error("eval", what, ": ", error.what());
       settle(batch, job, JobEventKind::kFailed, excerpt(error.what(), kMaxReasonBytes));
@@ -167,7 +175,6 @@ class Worker {
       ++outcome_.failed;
     }
     presence_.set_doing("nothing");
-    if (batch.is_finished()) finish_batch(queue_, batch);
   }
 
   void play(QueuedBatch& batch, size_t number) {
@@ -175,22 +182,33 @@ class Worker {
     const Job& job = jobs.jobs[number];
     const Path results = folder_.results_path(jobs.step, jobs.suite);
     make_folders(results);
-    const auto is_there = [&](const JobPart& part) { return has_result(results, jobs, part); };
+    const auto is_there = [&](const JobPart& part) { return has_result(results, jobs, job, part); };
     if (std::all_of(job.parts.begin(), job.parts.end(), is_there)) return;
     Clock::time_point looked = Clock::now();
     bool wanted = true;
     const auto is_wanted = [&] {
+      presence_.advance();
       if (options_.is_stopped()) return false;
       if (seconds_since(looked) < kWantedSeconds) return wanted;
       looked = Clock::now();
       batch.refresh(number);
       return wanted = is_ours_or_nobodys(batch.status(number));
     };
-    for (const TaskResult& result : runner_(jobs, job, is_wanted)) {
-      const auto matches = [&](const JobPart& part) { return is_result_of(result, jobs, part); };
+    for (const TaskResult& result : results_from_runner(jobs, job, is_wanted)) {
+      const auto matches = [&](const JobPart& part) { return is_result_of(result, jobs, job, part); };
       GATO_CHECK(std::any_of(job.parts.begin(), job.parts.end(), matches), "a result of ", result.task,
                  " that the job does not ask for");
       static_cast<void>(write_result_once(results, result));
+    }
+  }
+
+  /// What the runner cannot read or start (a checkpoint, an environment) is the job's failure, not the run folder's.
+  std::vector<TaskResult> results_from_runner(const JobBatch& batch, const Job& job,
+                                              const std::function<bool()>& is_wanted) {
+    try {
+      return runner_(batch, job, is_wanted);
+    } catch (const IoError& error) {
+      throw Error(error.what());
     }
   }
 
@@ -211,11 +229,27 @@ class Worker {
     }
   }
 
-  [[nodiscard]] bool is_run_finished() const {
-    const auto plan = read_plan(folder_);
+  [[nodiscard]] bool is_run_finished() {
+    std::optional<EvaluationPlan> plan;
+    try {
+      plan = read_plan(folder_);
+    } catch (const DataError& error) {
+      warn_once(cat("when the run is finished cannot be told: ", error.what()));
+    }
     return plan && plan->last_step > 0 &&
            std::filesystem::exists(folder_.checkpoints_path() / checkpoint::step_name(plan->last_step) /
                                    checkpoint::kManifestName);
+  }
+
+  /// Of those that failed here.
+  int64_t left_undone() {
+    int64_t jobs = 0;
+    for (QueuedBatch* batch : queue_.all_batches()) {
+      for (size_t job = 0; job < batch->batch().jobs.size(); ++job) {
+        jobs += failures_.contains({batch->name(), job}) && batch->status(job).state != JobState::kDone ? 1 : 0;
+      }
+    }
+    return jobs;
   }
 
   void wait() const {
@@ -235,67 +269,10 @@ class Worker {
   bool has_open_jobs_ = false;
   int64_t loaded_step_ = -1;
   std::map<std::pair<std::string, size_t>, Clock::time_point> failures_;
+  std::set<std::string> told_;
 };
 
-/// The results in the folder that are the batch's own: others may lie there from an evaluation divided otherwise.
-std::vector<TaskResult> results_of(const RunFolder& folder, const JobBatch& batch) {
-  const Path path = folder.results_path(batch.step, batch.suite);
-  if (!std::filesystem::is_directory(path)) return {};
-  std::map<std::pair<std::string, int64_t>, const JobPart*> parts;
-  for (const Job& job : batch.jobs) {
-    for (const JobPart& part : job.parts) parts[{part.task.task, part.shard}] = &part;
-  }
-  std::vector<TaskResult> results = read_results(path);
-  std::erase_if(results, [&](const TaskResult& result) {
-    const auto part = parts.find({result.task, result.shard});
-    return part == parts.end() || !is_result_of(result, batch, *part->second);
-  });
-  return results;
-}
-
-bool is_recorded(const RunFolder& folder, const Summary& summary) {
-  const std::vector<ScoreLine> lines = read_scores(folder.scores_path());
-  return std::any_of(lines.begin(), lines.end(), [&](const ScoreLine& line) { return line.summary == summary; });
-}
-
-/// All scores of a suite so far, by step, in a new file that replaces what readers knew.
-void write_tensorboard(const RunFolder& folder, const std::string& suite) {
-  TensorBoardWriter writer(folder.tensorboard_path("eval@" + suite), 0, 0);
-  for (const ScoreLine& line : read_scores(folder.scores_path())) {
-    if (line.summary.suite != suite) continue;
-    MetricValues values;
-    for (const auto& [task, summary] : line.summary.tasks) {
-      if (summary.score) values["score/task/" + task] = *summary.score;
-      if (summary.success_rate) values["success/" + task] = *summary.success_rate;
-      if (summary.loss) values["loss/" + task] = summary.loss->nats_per_token;
-    }
-    for (const auto& [domain, summary] : line.summary.domains) values["score/" + domain] = summary.score;
-    if (line.summary.mean_score) values["score/mean"] = *line.summary.mean_score;
-    values["score/tasks_at_50"] = static_cast<double>(line.summary.tasks_at_50);
-    writer.write(line.summary.step, values);
-  }
-}
-
 }  // namespace
-
-bool finish_batch(EvaluationQueue& queue, QueuedBatch& batch) {
-  batch.refresh();
-  if (!batch.is_finished()) return false;
-  const RunFolder& folder = queue.folder();
-  const JobBatch& jobs = batch.batch();
-  const std::vector<TaskResult> results = results_of(folder, jobs);
-  if (!results.empty()) {
-    const Summary summary = summarise(results);
-    write_summary(folder.results_path(jobs.step, jobs.suite), summary);
-    if (!is_recorded(folder, summary)) {
-      append_scores(folder.scores_path(), summary);
-      write_tensorboard(folder, jobs.suite);
-    }
-  }
-  const bool closed = queue.close(batch);
-  if (closed) log::info("eval", batch.name(), ": all ", jobs.jobs.size(), " jobs have ended");
-  return closed;
-}
 
 WorkOutcome work(const RunFolder& folder, const JobRunner& runner, const WorkOptions& options) {
   return Worker(folder, runner, options).run();

@@ -37,6 +37,25 @@ class TemporaryFile {
   Path path_;
 };
 
+/// What open(2) and fstat(2) say of a file; false when it cannot be opened.
+bool look_at(const Path& path, struct stat& status) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0) return false;
+  const bool known = ::fstat(file, &status) == 0;
+  ::close(file);
+  return known;
+}
+
+/// After link(2) said no: whether it gave `path` to our file all the same. A network share may carry a link out, lose
+/// its answer, and refuse the repetition.
+bool was_linked(const Path& temporary, const Path& path) {
+  struct stat ours {};
+  struct stat there {};
+  if (!look_at(temporary, ours)) return false;
+  if (ours.st_nlink > 1) return true;  // nobody but us gives it names
+  return look_at(path, there) && there.st_dev == ours.st_dev && there.st_ino == ours.st_ino;
+}
+
 [[noreturn]] void throw_io(const Path& path, const char* doing, int error) {
   throw IoError(cat(path.string(), ": cannot ", doing, ": ", std::generic_category().message(error),
                     error == ENOSPC ? "; free some space there" : "; check the disk and the folder's permissions"),
@@ -68,9 +87,7 @@ bool create_file(const Path& path, std::string_view content) {
     if (::link(temporary.path().c_str(), path.c_str()) == 0) break;
     const int error = errno;
     if (error == ENOENT && tries < kMostTries) continue;
-    struct stat status {};
-    // A network share may carry a link out, lose its answer, and refuse the repetition: the count of names tells.
-    if (::stat(temporary.path().c_str(), &status) == 0 && status.st_nlink == 2) break;
+    if (was_linked(temporary.path(), path)) break;
     if (error == EEXIST) return false;
     throw IoError(cat(path.string(), ": cannot give a file this name: ", std::generic_category().message(error),
                       "; the folder must be on a file system with hard links"),
@@ -78,6 +95,12 @@ bool create_file(const Path& path, std::string_view content) {
   }
   fsync_folder(path.parent_path());
   return true;
+}
+
+std::optional<FileIdentity> file_identity(const Path& path) {
+  struct stat status {};
+  if (!look_at(path, status)) return std::nullopt;
+  return FileIdentity{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
 }
 
 void remove_left_by_create_file(const Path& folder) {

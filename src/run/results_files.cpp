@@ -15,8 +15,6 @@ namespace fs = std::filesystem;
 constexpr uint64_t kMaxResultBytes = uint64_t{256} << 20;
 constexpr std::string_view kShardMark = ".shard-";
 
-TaskResult read_result(const Path& path) { return parse_task_result(read_file(path, kMaxResultBytes), path.string()); }
-
 /// Whether there is an undamaged result of another task under this name ('/' and '-' look alike in file names).
 bool belongs_to_another_task(const Path& path, const std::string& task) {
   if (!fs::exists(path)) return false;
@@ -24,10 +22,14 @@ bool belongs_to_another_task(const Path& path, const std::string& task) {
     return read_result(path).task != task;
   } catch (const DataError&) {
     return false;  // damaged: worth replacing
+  } catch (const IoError&) {
+    return false;  // nobody can read it
   }
 }
 
 }  // namespace
+
+TaskResult read_result(const Path& file) { return parse_task_result(read_file(file, kMaxResultBytes), file.string()); }
 
 std::string result_file_name(const std::string& task, int64_t shard) {
   std::string name = task;
@@ -47,16 +49,29 @@ void write_result(const Path& folder, const TaskResult& result) {
 
 namespace {
 
+/// Whether both say that they were played alike, wherever that was.
+bool are_played_alike(const std::optional<PlayRecord>& a, const std::optional<PlayRecord>& b) {
+  if (!a || !b) return a.has_value() == b.has_value();
+  PlayRecord elsewhere = *a;
+  elsewhere.machine = b->machine;
+  elsewhere.cuda_graph = b->cuda_graph;  // gives the same numbers
+  return elsewhere == *b;
+}
+
 /// Whether the file holds what `result` is a repetition of.
 bool holds_same(const Path& path, const TaskResult& result) {
   try {
     const TaskResult found = read_result(path);
     const auto same_seed = [](const RolloutRecord& a, const RolloutRecord& b) { return a.seed == b.seed; };
     return found.task == result.task && found.checkpoint == result.checkpoint && found.suite == result.suite &&
-           found.shard == result.shard && found.num_shards == result.num_shards &&
+           found.step == result.step && found.shard == result.shard && found.num_shards == result.num_shards &&
+           found.scoring == result.scoring && found.decoding == result.decoding &&
+           are_played_alike(found.play, result.play) &&
            std::equal(found.rollouts.begin(), found.rollouts.end(), result.rollouts.begin(), result.rollouts.end(),
                       same_seed);
   } catch (const DataError&) {
+    return false;
+  } catch (const IoError&) {
     return false;
   }
 }

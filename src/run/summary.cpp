@@ -1,82 +1,23 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
-#include <set>
 
 #include "gato/core/error.h"
 #include "gato/core/random.h"
 #include "gato/core/text.h"
 #include "gato/run/confidence.h"
 #include "gato/run/results.h"
+#include "run/task_rollouts.h"
 
 namespace gato::run {
 namespace {
 
 constexpr double kHalfOfExpert = 50.0;  // percent
 
-std::string domain_of(const std::string& task) { return task.substr(0, task.find('/')); }
-
 [[noreturn]] void refuse(const TaskResult& result, const std::string& problem) {
   throw DataError(
       cat("results of ", result.task, " at ", result.checkpoint, " in suite ", result.suite, ": ", problem));
-}
-
-/// Joins text losses by their numbers of tokens.
-TextLoss joined(const TextLoss& a, const TextLoss& b) {
-  const auto tokens_a = static_cast<double>(a.tokens);
-  const auto tokens_b = static_cast<double>(b.tokens);
-  const auto mean = [&](double x, double y) { return (x * tokens_a + y * tokens_b) / (tokens_a + tokens_b); };
-  return {mean(a.nats_per_token, b.nats_per_token), a.tokens + b.tokens,
-          mean(a.unigram_nats_per_token, b.unigram_nats_per_token)};
-}
-
-/// All shards of one task as one result.
-struct TaskRollouts {
-  TaskResult joined;
-  std::set<int64_t> shards;
-};
-
-void join_shard(TaskRollouts& all, const TaskResult& shard) {
-  TaskResult& first = all.joined;
-  if (!all.shards.insert(shard.shard).second) refuse(shard, cat("shard ", shard.shard, " is there twice"));
-  const bool agrees = shard.scoring == first.scoring && shard.expert == first.expert && shard.random == first.random &&
-                      shard.num_shards == first.num_shards && shard.decoding == first.decoding &&
-                      shard.loss.has_value() == first.loss.has_value();
-  if (!agrees) refuse(shard, cat("shard ", shard.shard, " differs from another in scoring, decoding or references"));
-  if (first.loss) first.loss = joined(*first.loss, *shard.loss);
-  first.rollouts.insert(first.rollouts.end(), shard.rollouts.begin(), shard.rollouts.end());
-}
-
-/// Rollouts by seed, so that nothing depends on how they were divided.
-void sort_rollouts(TaskResult& result) {
-  std::vector<RolloutRecord>& rollouts = result.rollouts;
-  std::sort(rollouts.begin(), rollouts.end(),
-            [](const RolloutRecord& a, const RolloutRecord& b) { return a.seed < b.seed; });
-  const auto twin = std::adjacent_find(rollouts.begin(), rollouts.end(),
-                                       [](const auto& a, const auto& b) { return a.seed == b.seed; });
-  if (twin != rollouts.end()) refuse(result, cat("seed ", twin->seed, " is there twice"));
-}
-
-std::map<std::string, TaskRollouts> by_task(const std::vector<TaskResult>& results) {
-  // By shard, since the joined loss is a sum of floating-point numbers.
-  std::vector<const TaskResult*> ordered;
-  for (const TaskResult& result : results) ordered.push_back(&result);
-  std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) { return a->shard < b->shard; });
-  std::map<std::string, TaskRollouts> tasks;
-  for (const TaskResult* result : ordered) {
-    if (result->checkpoint != results.front().checkpoint || result->suite != results.front().suite ||
-        result->step != results.front().step) {
-      refuse(*result, cat("does not belong to ", results.front().checkpoint, " in suite ", results.front().suite));
-    }
-    const auto [entry, is_new] = tasks.try_emplace(result->task);
-    if (is_new) {
-      entry->second = {*result, {result->shard}};
-    } else {
-      join_shard(entry->second, *result);
-    }
-  }
-  for (auto& [task, rollouts] : tasks) sort_rollouts(rollouts.joined);
-  return tasks;
 }
 
 std::optional<double> share_of(const std::vector<RolloutRecord>& rollouts, std::optional<bool> RolloutRecord::*flag) {
@@ -110,26 +51,6 @@ double mean_of(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
-/// Finite, and so far from the largest double that sums and differences stay finite.
-bool is_usable(double value) { return std::abs(value) < 1e150; }
-
-/// Why returns cannot be turned into a score; "" when they can.
-std::string obstacle_to_score(const TaskResult& result, const std::vector<double>& returns) {
-  const auto bad = std::count_if(returns.begin(), returns.end(), [](double value) { return !is_usable(value); });
-  if (returns.empty()) return "no score: no rollouts";
-  if (bad > 0) return cat("no score: ", bad, " of ", returns.size(), " returns are not finite or beyond 1e150");
-  if (result.expert.episodes == 0) return "no score: the expert was not measured";
-  if (result.random.episodes == 0) return "no score: random actions were not measured";
-  if (!is_usable(result.expert.mean) || !is_usable(result.random.mean)) return "no score: references beyond 1e150";
-  // The least difference keeps the score finite; differences this small are rounding. One below two standard errors is
-  // chance, and scores would be noise divided by noise.
-  const double error = std::hypot(result.expert.standard_error, result.random.standard_error);
-  if (!(result.expert.mean - result.random.mean > std::max(1e-100, 2 * error))) {
-    return "no score: the expert is not better than random actions";
-  }
-  return "";
-}
-
 std::vector<double> returns_of(const TaskResult& result) {
   std::vector<double> returns;
   for (const RolloutRecord& rollout : result.rollouts) returns.push_back(rollout.episode_return);
@@ -143,20 +64,30 @@ void add_returns(const TaskResult& result, TaskSummary& summary) {
   if (result.random.episodes > 0) summary.random_return = result.random.mean;
 }
 
-void score_by_return(const TaskResult& result, TaskSummary& summary) {
+/// A task's line, and its score in every resample of its rollouts; empty where it has none.
+struct ScoredTask {
+  TaskSummary summary;
+  std::vector<double> resamples;
+};
+
+void score_by_return(const TaskResult& result, ScoredTask& task) {
+  TaskSummary& summary = task.summary;
   const std::vector<double> returns = returns_of(result);
-  const std::string obstacle = obstacle_to_score(result, returns);
-  if (!obstacle.empty()) return add_note(summary, obstacle);
+  const std::string obstacle = obstacle_to_score(result);
+  if (!obstacle.empty()) return add_note(summary, "no score: " + obstacle);
 
   const double range = result.expert.mean - result.random.mean;
   const auto score_of = [&](double mean) { return 100 * (mean - result.random.mean) / range; };
   summary.score = score_of(*summary.mean_return);
+  task.resamples = bootstrap_means(returns, hash_name(result.task));
+  const auto [low, high] = percentile_ci95(task.resamples);
+  for (double& mean : task.resamples) mean = score_of(mean);
   if (returns.size() < 2) return add_note(summary, "no interval: one rollout");
-  const auto [low, high] = bootstrap_mean_ci95(returns, hash_name(result.task));
   summary.ci95 = {score_of(low), score_of(high)};
 }
 
-void score_by_exact_match(const TaskResult& result, TaskSummary& summary) {
+void score_by_exact_match(const TaskResult& result, ScoredTask& task) {
+  TaskSummary& summary = task.summary;
   if (result.rollouts.empty()) return add_note(summary, "no score: no rollouts");
   const auto trials = static_cast<int64_t>(result.rollouts.size());
   const int64_t hits = std::count_if(result.rollouts.begin(), result.rollouts.end(),
@@ -165,25 +96,23 @@ void score_by_exact_match(const TaskResult& result, TaskSummary& summary) {
   summary.score = 100 * *summary.exact_match;
   const auto [low, high] = wilson_ci95(hits, trials);
   summary.ci95 = {100 * low, 100 * high};
+  std::vector<double> points;
+  for (const RolloutRecord& rollout : result.rollouts) points.push_back(rollout.exact_match.value_or(false) ? 100 : 0);
+  task.resamples = bootstrap_means(points, hash_name(result.task));
 }
 
-/// `result` without the rollouts that the environment broke off.
-TaskResult played(TaskResult result) {
-  std::erase_if(result.rollouts, [](const RolloutRecord& rollout) { return !rollout.failure.empty(); });
-  return result;
-}
-
-TaskSummary summarise_task(const TaskRollouts& task) {
-  const TaskResult result = played(task.joined);
-  TaskSummary summary;
+ScoredTask summarise_task(const TaskRollouts& task) {
+  const TaskResult result = task.played();
+  ScoredTask scored;
+  TaskSummary& summary = scored.summary;
   summary.scoring = result.scoring;
   summary.rollouts = static_cast<int64_t>(result.rollouts.size());
   summary.success_rate = share_of(result.rollouts, &RolloutRecord::success);
   summary.success_ci95 = success_interval(result.rollouts);
   summary.loss = result.loss;
   if (result.scoring != TaskScoring::kLoss) add_returns(result, summary);
-  if (result.scoring == TaskScoring::kReturn) score_by_return(result, summary);
-  if (result.scoring == TaskScoring::kExactMatch) score_by_exact_match(result, summary);
+  if (result.scoring == TaskScoring::kReturn) score_by_return(result, scored);
+  if (result.scoring == TaskScoring::kExactMatch) score_by_exact_match(result, scored);
   const auto shards = static_cast<int64_t>(task.shards.size());
   const size_t failed = task.joined.rollouts.size() - result.rollouts.size();
   if (failed > 0) {
@@ -191,7 +120,7 @@ TaskSummary summarise_task(const TaskRollouts& task) {
              cat(failed, " of ", task.joined.rollouts.size(), " rollouts failed by the environment: left out"));
   }
   if (shards < result.num_shards) add_note(summary, cat("incomplete: ", shards, " of ", result.num_shards, " shards"));
-  return summary;
+  return scored;
 }
 
 void add_means(Summary& summary) {
@@ -211,17 +140,60 @@ void add_means(Summary& summary) {
   if (!domain_scores.empty()) summary.mean_score = mean_of(domain_scores);
 }
 
-}  // namespace
+void add_to(std::vector<double>& sums, const std::vector<double>& values, double share) {
+  sums.resize(values.size(), 0);
+  for (size_t i = 0; i < values.size(); ++i) sums[i] += share * values[i];
+}
 
-Summary summarise(const std::vector<TaskResult>& results) {
+/// Intervals of the means: the stratified bootstrap (Agarwal et al. 2021), rollouts drawn anew within every task.
+void add_intervals(const std::map<std::string, ScoredTask>& tasks, Summary& summary) {
+  std::map<std::string, std::vector<double>> domains;
+  for (const auto& [name, task] : tasks) {
+    if (!task.summary.score) continue;
+    const std::string domain = domain_of(name);
+    add_to(domains[domain], task.resamples, 1 / static_cast<double>(summary.domains.at(domain).tasks));
+  }
+  std::vector<double> overall;
+  for (const auto& [domain, means] : domains) {
+    summary.domains.at(domain).ci95 = percentile_ci95(means);
+    add_to(overall, means, 1 / static_cast<double>(domains.size()));
+  }
+  if (!overall.empty()) summary.mean_ci95 = percentile_ci95(std::move(overall));
+}
+
+Summary summarise(const std::vector<TaskResult>& results, bool refuse_disagreement) {
   GATO_CHECK(!results.empty(), "there are no results to summarise");
   Summary summary;
   summary.checkpoint = results.front().checkpoint;
   summary.step = results.front().step;
   summary.suite = results.front().suite;
-  for (const auto& [name, task] : by_task(results)) summary.tasks[name] = summarise_task(task);
+  for (const TaskResult& result : results) {
+    if (result.checkpoint == summary.checkpoint && result.suite == summary.suite && result.step == summary.step) {
+      continue;
+    }
+    refuse(result, cat("does not belong to ", summary.checkpoint, " in suite ", summary.suite));
+  }
+  std::map<std::string, ScoredTask> tasks;
+  for (const auto& [name, rollouts] : join_shards(results)) {
+    ScoredTask& scored = tasks[name];
+    if (rollouts.problem.empty()) {
+      scored = summarise_task(rollouts);
+    } else if (refuse_disagreement) {
+      refuse(rollouts.joined, rollouts.problem);
+    } else {
+      scored.summary.scoring = rollouts.joined.scoring;
+      add_note(scored.summary, cat("no score: ", rollouts.problem));
+    }
+    summary.tasks[name] = scored.summary;
+  }
   add_means(summary);
+  add_intervals(tasks, summary);
   return summary;
 }
+
+}  // namespace
+
+Summary summarise(const std::vector<TaskResult>& results) { return summarise(results, true); }
+Summary summarise_what_agrees(const std::vector<TaskResult>& results) { return summarise(results, false); }
 
 }  // namespace gato::run

@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -26,7 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "gato-worker";
-constexpr int64_t kVersion = 1;
+constexpr int64_t kVersion = 2;
 constexpr uint64_t kMaxStateBytes = uint64_t{64} << 10;
 
 Path workers_folder(const RunFolder& folder) { return folder.queue_path() / kWorkersName; }
@@ -95,6 +96,7 @@ std::string to_json(const WorkerState& state) {
   json["process"] = state.process;
   json["process_start"] = state.process_start;
   json["beat"] = state.beat;
+  json["progress"] = state.progress;
   json["doing"] = state.doing;
   return dump_text(json) + "\n";
 }
@@ -110,6 +112,7 @@ WorkerState parse_worker_state(std::string_view text, const std::string& origin)
   state.process = fields.integer("process", 1);
   state.process_start = fields.unsigned_integer("process_start");
   state.beat = fields.integer("beat", 0);
+  state.progress = fields.integer("progress", 0);
   state.doing = fields.text("doing");
   fields.finish();
   return state;
@@ -123,11 +126,21 @@ std::vector<WorkerState> read_workers(const RunFolder& folder) {
   return workers;
 }
 
+std::optional<WorkerState> worker_of_process(const RunFolder& folder, int64_t id) {
+  const std::string here = machine_name();
+  for (WorkerState& worker : read_workers(folder)) {
+    if (worker.process != id || worker.machine != here || here.empty()) continue;
+    if (process_life(worker.process, worker.process_start) != ProcessLife::kEnded) return std::move(worker);
+  }
+  return std::nullopt;
+}
+
 struct WorkerPresence::Shared {
   Path path;
   std::mutex mutex;
   std::condition_variable wake;
   WorkerState state;
+  std::atomic<int64_t> progress{0};
   bool ended = false;
   std::thread thread;
 
@@ -136,6 +149,7 @@ struct WorkerPresence::Shared {
     {
       const std::lock_guard lock(mutex);
       state.beat += 1;
+      state.progress = progress.load(std::memory_order_relaxed);
       text = to_json(state);
     }
     // Without fsync: a sign of life that a power failure takes away is of no use.
@@ -191,36 +205,54 @@ void WorkerPresence::set_doing(const std::string& doing) {
   shared_->state.doing = doing;
 }
 
-LeaseWatch::LeaseWatch(const RunFolder& folder, double lease_seconds, std::function<double()> now)
-    : workers_(workers_folder(folder)), lease_seconds_(lease_seconds), now_(std::move(now)) {
+void WorkerPresence::advance() { shared_->progress.fetch_add(1, std::memory_order_relaxed); }
+
+LeaseWatch::LeaseWatch(const RunFolder& folder, double lease_seconds, double stall_seconds, std::function<double()> now)
+    : workers_(workers_folder(folder)),
+      lease_seconds_(lease_seconds),
+      stall_seconds_(stall_seconds),
+      now_(std::move(now)) {
   if (now_) return;
   now_ = [] { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); };
 }
 
-std::optional<std::string> LeaseWatch::gone(const std::string& worker) {
+std::optional<std::string> LeaseWatch::silent(const std::string& worker) {
   const auto state = read_state(workers_, worker);
-  if (state && state->machine == machine_name()) {
-    const auto process = process_status(state->process);
-    if (!process || process->start != state->process_start || process->state == 'Z') {
-      return cat("worker ", worker, " ended without giving it back");
-    }
+  const double now = now_();
+  const int64_t beat = state ? state->beat : -1, progress = state ? state->progress : -1;
+  const auto [seen, is_new] = seen_.try_emplace(worker, Seen{beat, progress, now, now});
+  if (seen->second.beat != beat) {
+    seen->second.beat = beat;
+    seen->second.beat_since = now;
   }
-  const int64_t beat = state ? state->beat : -1;
-  const auto [seen, is_new] = seen_.try_emplace(worker, Seen{beat, now_()});
-  if (!is_new && seen->second.beat != beat) seen->second = {beat, now_()};
-  const double silent = now_() - seen->second.since;
-  if (silent < lease_seconds_) return std::nullopt;
-  return cat("worker ", worker, " has shown no sign of life for ", format_seconds(silent));
+  if (seen->second.progress != progress) {
+    seen->second.progress = progress;
+    seen->second.progress_since = now;
+  }
+  const bool is_here = state && !state->machine.empty() && state->machine == machine_name();
+  if (is_here && process_life(state->process, state->process_start) == ProcessLife::kEnded) {
+    return cat("worker ", worker, " ended without giving it back");
+  }
+  const double quiet = now - seen->second.beat_since;
+  if (quiet < lease_seconds_) return std::nullopt;
+  return cat("worker ", worker, " has shown no sign of life for ", format_seconds(quiet));
+}
+
+std::optional<std::string> LeaseWatch::gone(const std::string& worker) {
+  if (auto reason = silent(worker)) return reason;
+  const double still = now_() - seen_.at(worker).progress_since;
+  if (still < stall_seconds_) return std::nullopt;
+  return cat("worker ", worker, " lives but has not come on for ", format_seconds(still));
 }
 
 void LeaseWatch::remove_gone(const std::set<std::string>& needed) {
   for (const std::string& name : worker_names(workers_)) {
     std::error_code ignored;
-    if (!needed.contains(name) && gone(name)) fs::remove(state_path(workers_, name), ignored);
+    if (!needed.contains(name) && silent(name)) fs::remove(state_path(workers_, name), ignored);
   }
   for (const std::string& name : names_between(workers_, ".", ".new")) {
     std::error_code ignored;
-    if (gone(name)) fs::remove(unfinished_path(workers_, name), ignored);
+    if (silent(name)) fs::remove(unfinished_path(workers_, name), ignored);
   }
 }
 

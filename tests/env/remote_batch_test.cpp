@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include "gato/env/collect.h"
 #include "gato/env/conformance.h"
 #include "gato/env/fields.h"
+#include "support/child_process.h"
 
 namespace gato::env::remote {
 namespace {
@@ -382,6 +384,20 @@ TEST(RemoteBatchTest, AWorkerThatCannotStartIsExplained) {
     EXPECT_NE(std::string(error.what()).find("no module named walk"), std::string::npos) << error.what();
     EXPECT_NE(std::string(error.what()).find("code 3"), std::string::npos) << error.what();
   }
+}
+
+TEST(RemoteBatchTest, AMachineThatHasNothingLeftForAWorkerCostsTheTask) {
+  const auto end = gato::test::run_in_child([] {
+    const rlimit none{3, 3};  // no descriptor beyond those that are open
+    ::setrlimit(RLIMIT_NOFILE, &none);
+    try {
+      const Worker worker("walk", {.command = {"/bin/true"}, .in_child = {}}, RemoteLimits());
+    } catch (const EnvironmentError& error) {
+      return std::string(error.what()).find("cannot be started") == std::string::npos ? 1 : 0;
+    }
+    return 2;
+  });
+  EXPECT_EQ(end.exit_code, 0);
 }
 
 TEST(RemoteBatchTest, WorkersHaveLimitsAndLittleEnvironment) {

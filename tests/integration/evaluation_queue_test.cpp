@@ -31,19 +31,24 @@ run::EvaluationPlan plan_named(const std::string& suite) {
   return plan;
 }
 
-std::vector<run::TaskResult> play_all(const std::string& suite, const run::EvaluationPlan& plan) {
+/// By workers that come one after the other, each with a model of its own, and do `jobs_each` jobs (0: all).
+std::vector<run::TaskResult> play_all(const std::string& suite, const run::EvaluationPlan& plan,
+                                      int64_t jobs_each = 0) {
   const run::RunFolder folder(small_run().run());
   run::EvaluationQueue queue(folder.root());
   queue.enqueue(make_batch(plan, plan.suites[0], 30));
-  JobPlayer player(folder.root(), {"cpu", false});
   run::WorkOptions options;
   options.drain = true;
+  options.max_jobs = jobs_each;
   options.poll_seconds = 0.01;
   options.is_stopped = [] { return false; };
-  const run::WorkOutcome outcome = run::work(folder, std::ref(player), options);
-  EXPECT_TRUE(outcome.drained);
-  EXPECT_EQ(outcome.failed, 0);
-  EXPECT_EQ(player.models_loaded(), 1) << "the model stays loaded";
+  while (true) {
+    JobPlayer player(folder.root(), {"cpu", false});
+    const run::WorkOutcome outcome = run::work(folder, std::ref(player), options);
+    EXPECT_EQ(outcome.failed, 0);
+    EXPECT_EQ(player.models_loaded(), outcome.done > 0 ? 1 : 0) << "the model stays loaded";
+    if (outcome.end == run::WorkEnd::kDrained) break;
+  }
   return run::read_results(folder.results_path(30, suite));
 }
 
@@ -58,7 +63,7 @@ void expect_same_rollouts(const std::vector<run::TaskResult>& a, const std::vect
 TEST(JobPlayerTest, JobsGiveTheSameRolloutsAgainAndThoseOfADirectEvaluation) {
   const auto first = play_all("queued", plan_named("queued"));
   ASSERT_EQ(first.size(), 5u) << "two tasks, two halves of the third, a text";
-  expect_same_rollouts(first, play_all("again", plan_named("again")));
+  expect_same_rollouts(first, play_all("again", plan_named("again"), 1));
   EXPECT_EQ(first[0].play->together.size(), 2u);
   EXPECT_EQ(first[0].play->machine.rfind("cpu", 0), 0u);
 
@@ -87,6 +92,15 @@ TEST(JobPlayerTest, AResultIsReplayedAndAnimated) {
   const ReplayOutcome outcome = replay_result(options);
   EXPECT_TRUE(outcome.differences.empty()) << outcome.differences.front();
   EXPECT_EQ(read_file(outcome.animation).substr(0, 6), "GIF89a");
+
+  // Two shards of a task in one job: each is compared with its own rollouts.
+  for (const char* shard : {"0", "1"}) {
+    options.result = folder.results_path(30, "replayed") / cat("pictures-question.shard-", shard, ".json");
+    const ReplayOutcome half = replay_result(options);
+    EXPECT_EQ(half.recorded.play->together.size(), 2u);
+    EXPECT_TRUE(half.differences.empty()) << shard << ": " << half.differences.front();
+  }
+  options.result = folder.results_path(30, "replayed") / "grid-go_to.shard-0.json";
 
   run::TaskResult forged = outcome.recorded;
   forged.rollouts[2].episode_return += 1;

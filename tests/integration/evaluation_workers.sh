@@ -22,6 +22,27 @@ done
 ls run/eval/queue/workers/*.json 2>/dev/null && fail "a worker left its file"
 expect 0 'step-00000060@tiny: 3 done' "$bin/gato-eval" status --run run
 
+# What is refused does not touch the run: neither its plan nor its workers.
+cp run/eval/plan.json plan.json
+expect 2 '.' "$bin/gato-train" "${settings[@]}" eval.workers=1 eval.rollouts=99 model.layers=3
+cmp -s plan.json run/eval/plan.json || fail "a refused configuration changed the plan"
+grep -q 'starts 1 evaluation' out.txt && fail "a refused configuration started a worker"
+
+# Two workers at once give the same rollouts as one did.
+sed 's/^name: .*/name: twice/' suite.yaml >twice.yaml
+expect 0 '3 jobs queued' "$bin/gato-eval" enqueue --run run --suite twice.yaml --step 60 --rollouts 6 --rollouts-per-job 2
+for k in 1 2; do
+  "$bin/gato-eval" --run run --watch --drain --device cpu --threads 1 >"twice$k.txt" 2>&1 & workers[k]=$!
+  started+=("${workers[k]}")
+done
+for k in 1 2; do wait "${workers[k]}" || { cat "twice$k.txt"; fail "worker $k of two"; }; done
+python3 - <<'PYTHON' || fail "two workers gave other rollouts than one"
+import glob, json
+for name in sorted(glob.glob("run/eval/results/step-00000060@tiny/*.shard-*.json")):
+    one, two = (json.load(open(path)) for path in (name, name.replace("@tiny", "@twice")))
+    assert one["rollouts"] == two["rollouts"] and one["rollouts"], name
+PYTHON
+
 # A worker is killed in the middle; another does the rest.
 expect 0 '10 jobs queued' "$bin/gato-eval" enqueue --run run --suite suite.yaml --step 60 --rollouts 20 --rollouts-per-job 2 --prompt demonstration
 "$bin/gato-eval" --run run --watch --drain --device cpu --threads 1 >killed.txt 2>&1 & pid=$!
@@ -34,7 +55,7 @@ expect 0 'step-00000060@tiny-prompted: 10 done' "$bin/gato-eval" status --run ru
 
 # A stop signal gives the job back.
 expect 0 'jobs queued' "$bin/gato-eval" enqueue --run run --suite suite.yaml --step 40 --rollouts 400 --rollouts-per-job 0 --weights bf16
-"$bin/gato-eval" --run run --watch --device cpu --threads 1 >stopped.txt 2>&1 & pid=$!
+"$bin/gato-eval" --run run --watch --max-jobs 5 --device cpu --threads 1 >stopped.txt 2>&1 & pid=$!
 started+=("$pid")
 for _ in $(seq 100); do "$bin/gato-eval" status --run run | grep -q '1 running' && break; sleep 0.1; done
 kill -TERM "$pid"; wait "$pid"; code=$?

@@ -82,5 +82,35 @@ TEST(CompareTest, OnlyCommonSeedsCountAndWhatIsLeftOutIsNamed) {
   EXPECT_THROW(static_cast<void>(compare_results({result_of("d/a", {1, 1})}, {result_of("d/b", {1, 1})})), ConfigError);
 }
 
+TEST(CompareTest, WhatHasNoScoreInATableHasNoneHere) {
+  const TaskResult plain = result_of("d/plain", {1, 2, 3});
+  const auto changed = [&](const char* task, const auto& change) {
+    TaskResult result = result_of(task, {1, 2, 3});
+    change(result);
+    return result;
+  };
+  const std::vector<TaskResult> both = {
+      plain,
+      changed("d/chance",
+              [](TaskResult& r) {
+                r.expert = {0.1, 0.2, 50};
+              }),
+      changed("d/infinite", [](TaskResult& r) { r.rollouts[1].episode_return = 1e200; }),
+      changed("d/unmeasured", [](TaskResult& r) { r.random.episodes = 0; })};
+  const Summary table = summarise(both);
+  const Comparison outcome = compare_results(both, both);
+  for (const auto& [task, line] : table.tasks) EXPECT_EQ(outcome.tasks.contains(task), line.score.has_value()) << task;
+  EXPECT_EQ(outcome.tasks.size(), 1u);
+  EXPECT_NE(outcome.left_out.at("d/chance").find("not better than random"), std::string::npos);
+  // Shards that do not belong together have no score either.
+  TaskResult other = result_of("d/x", {4, 5}, 7);
+  other.shard = 1;
+  other.num_shards = 2;
+  EXPECT_NE(compare_results({plain, result_of("d/x", {1, 2}), other}, {plain, result_of("d/x", {1, 2})})
+                .left_out.at("d/x")
+                .find("differs"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace gato::run

@@ -37,7 +37,11 @@ inline std::vector<TaskResult> play_nothing(const JobBatch& batch, const Job& jo
     result.suite = batch.suite;
     result.shard = part.shard;
     result.num_shards = part.num_shards;
+    result.decoding.rule = part.task.rule;
+    result.decoding.temperature = part.task.temperature;
+    result.decoding.top_p = part.task.top_p;
     result.decoding.prompt = batch.settings.prompt;
+    result.decoding.weights = batch.settings.weights;
     result.expert = {10, 0.1, 50};
     result.random = {0, 0.1, 50};
     for (int64_t i = part.first; i < part.first + part.task.rollouts; ++i) {
@@ -46,6 +50,15 @@ inline std::vector<TaskResult> play_nothing(const JobBatch& batch, const Job& jo
       rollout.seed = seed;
       rollout.episode_return = static_cast<double>(seed % 11);
       rollout.length = 3;
+    }
+    if (!part.is_text()) {
+      PlayRecord& play = result.play.emplace();
+      play.seed = batch.settings.seed;
+      play.first = part.first;
+      play.slots = batch.settings.slots;
+      for (const JobPart& beside : job.parts) {
+        if (!beside.is_text()) play.together.push_back({beside.task.task, beside.first, beside.task.rollouts});
+      }
     }
     if (part.is_text()) {
       result.scoring = TaskScoring::kLoss;

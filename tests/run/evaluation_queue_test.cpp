@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <thread>
 
 #include "evaluation_jobs.h"
@@ -11,6 +16,22 @@
 #include "run/queue_names.h"
 #include "support/child_process.h"
 #include "support/temp_folder.h"
+
+namespace {
+/// What link(2) of this program does in this thread besides: see below.
+thread_local bool loses_answers = false;
+}  // namespace
+
+/// In the place of the C library's. On demand like that of a network share whose server carried a link out, whose
+/// answer was lost, and which refused the repetition; with a third name, as a server that keeps snapshots may give.
+extern "C" int link(const char* from, const char* to) noexcept {
+  const long outcome = ::syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0);
+  if (outcome != 0 || !loses_answers) return static_cast<int>(outcome);
+  const std::string snapshot = std::string(to) + ".snapshot";
+  ::syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, snapshot.c_str(), 0);
+  errno = EEXIST;
+  return -1;
+}
 
 namespace gato::run {
 namespace {
@@ -47,6 +68,27 @@ TEST(ExclusiveFileTest, OfManyProcessesOneMakesTheFile) {
   const auto winners = split(read_file(folder / "winners"), '\n');
   EXPECT_EQ(winners.size(), kFiles + 1u) << "one line per file, and the end";
   EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), kFiles + 1) << "nothing is left over";
+}
+
+TEST(ExclusiveFileTest, ALinkThatWasCarriedOutAndRefusedAllTheSameIsWon) {
+  const TempFolder folder;
+  loses_answers = true;
+  const bool won = create_file(folder / "file", "mine");
+  loses_answers = false;
+  EXPECT_TRUE(won) << "the file is ours";
+  EXPECT_FALSE(create_file(folder / "file", "another's"));
+  EXPECT_EQ(read_file(folder / "file"), "mine");
+}
+
+TEST(ExclusiveFileTest, AFileIsToldFromAnotherOfItsNameAndText) {
+  const TempFolder folder;
+  write_file_atomic(folder / "file", "text");
+  const auto first = file_identity(folder / "file");
+  ASSERT_TRUE(first.has_value());
+  EXPECT_EQ(file_identity(folder / "file"), first);
+  write_file_atomic(folder / "file", "text");
+  EXPECT_NE(file_identity(folder / "file"), first);
+  EXPECT_FALSE(file_identity(folder / "none").has_value());
 }
 
 TEST(QueueNamesTest, EventNamesComeBack) {
@@ -105,7 +147,7 @@ TEST(JobBatchTest, DamagedTextsAreErrorsAtEveryLength) {
   cut_everywhere(batch, [](const std::string& text) { static_cast<void>(parse_job_batch(text, "origin")); });
   cut_everywhere(whole, [](const std::string& text) { static_cast<void>(parse_evaluation_plan(text, "origin")); });
   cut_everywhere(one, [](const std::string& text) { static_cast<void>(parse_job_event(text, "origin")); });
-  const WorkerState state{"host-1-ab", "machine", 4, 5, 6, "nothing"};
+  const WorkerState state{"host-1-ab", "machine", 4, 5, 6, 7, "nothing"};
   EXPECT_EQ(parse_worker_state(to_json(state), "origin"), state);
   cut_everywhere(to_json(state),
                  [](const std::string& text) { static_cast<void>(parse_worker_state(text, "origin")); });
@@ -164,6 +206,28 @@ TEST_F(EvaluationQueueTest, AJobIsClaimedByOneOfTwo) {
   EXPECT_TRUE(a.add(0, event(JobEventKind::kClaimed, "a")));
   EXPECT_FALSE(b.add(0, event(JobEventKind::kClaimed, "b"))) << "b did not know yet";
   EXPECT_EQ(b.status(0).worker, "a") << "and knows now";
+}
+
+TEST_F(EvaluationQueueTest, ABatchQueuedAnewIsNotTakenForTheOldOne) {
+  const EvaluationPlan plan = plan_of(1, 5, 0);
+  const JobBatch jobs = make_batch(plan, plan.suites[0], 10);
+  EvaluationQueue queue(run_.root());
+  queue.enqueue(jobs);
+  QueuedBatch& old = *queue.open_batches().at(0);
+  old.add(0, event(JobEventKind::kClaimed));
+  fs::remove_all(old.folder());
+  EvaluationQueue(run_.root()).enqueue(jobs);  // the same text in another file
+  EXPECT_FALSE(old.add(0, event(JobEventKind::kDone)));
+  EXPECT_TRUE(old.is_replaced());
+  EXPECT_EQ(old.status(0).state, JobState::kCancelled) << "nobody does it for the old batch any more";
+  EXPECT_FALSE(queue.retry(old, 0, "me"));
+  EXPECT_FALSE(queue.close(old));
+  EXPECT_EQ(std::distance(fs::directory_iterator(old.folder()), {}), 1) << "jobs.json alone";
+  QueuedBatch& anew = *queue.open_batches().at(0);
+  EXPECT_EQ(anew.status(0), JobStatus{});
+  fs::remove_all(anew.folder());
+  EXPECT_FALSE(anew.add(0, event(JobEventKind::kClaimed)));
+  EXPECT_FALSE(fs::exists(anew.folder())) << "a removed batch is not made again";
 }
 
 TEST_F(EvaluationQueueTest, CancelledAndRetried) {

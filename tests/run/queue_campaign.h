@@ -1,6 +1,7 @@
 #pragma once
 #include <signal.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <set>
@@ -27,11 +28,13 @@ struct CampaignOptions {
 
 struct CampaignOutcome {
   int64_t kills = 0, stops = 0;       ///< Of workers.
+  double sleeper_seconds = 0;         ///< How long one stood still in the middle of a job.
   int64_t lost = 0, done_events = 0;  ///< Events of jobs.
   int64_t results = 0, rollouts = 0;  ///< In the results folder.
   int64_t jobs_done = 0, jobs_done_twice = 0;
   int64_t scored_rollouts = 0;  ///< In scores.jsonl.
   int64_t leftovers = 0;        ///< Hidden files of killed workers.
+  gato::test::ChildEnd sleeper_end;
 };
 
 inline int run_worker(const RunFolder& run, const CampaignOptions& options, uint64_t seed) {
@@ -46,10 +49,11 @@ inline int run_worker(const RunFolder& run, const CampaignOptions& options, uint
     std::this_thread::sleep_for(std::chrono::milliseconds(ms));
     return play_nothing(batch, job, wanted);
   };
-  return work(run, runner, work_options).drained ? 0 : 1;
+  return work(run, runner, work_options).end == WorkEnd::kDrained ? 0 : 1;
 }
 
-/// Workers under fire until the queue is drained; ended ones are replaced.
+/// Workers under fire until the queue is drained; ended ones are replaced. One more claims a job, is stopped in the
+/// middle of it and goes on once all others have done the rest, its job too.
 class Campaign {
  public:
   explicit Campaign(const CampaignOptions& options) : options_(options), rng_(options.seed) {}
@@ -61,8 +65,13 @@ class Campaign {
     publish(run_, plan.last_step);
     enqueue_due(run_);
     workers_.assign(static_cast<size_t>(options_.workers), 0);
+    const pid_t sleeper = put_one_to_sleep();
+    const auto asleep = std::chrono::steady_clock::now();
     for (pid_t& worker : workers_) start(worker);
     while (!is_closed()) disturb();
+    ::kill(sleeper, SIGCONT);
+    outcome_.sleeper_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - asleep).count();
+    outcome_.sleeper_end = gato::test::wait_for_child(sleeper);
     for (const pid_t worker : workers_) ::kill(worker, SIGCONT);
     for (const pid_t worker : workers_) gato::test::wait_for_child(worker);
     count();
@@ -70,6 +79,26 @@ class Campaign {
   }
 
  private:
+  /// A worker that stands still from the middle of its first job on.
+  pid_t put_one_to_sleep() {
+    CampaignOptions slow = options_;
+    slow.least_ms = slow.most_ms = 200;
+    const pid_t sleeper = gato::test::start_child([&] { return run_worker(run_, slow, options_.seed); });
+    while (!has_claim()) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    ::kill(sleeper, SIGSTOP);
+    return sleeper;
+  }
+
+  [[nodiscard]] bool has_claim() {
+    EvaluationQueue queue(run_.root());
+    for (const QueuedBatch* batch : queue.open_batches()) {
+      for (size_t job = 0; job < batch->batch().jobs.size(); ++job) {
+        if (batch->status(job).state == JobState::kRunning) return true;
+      }
+    }
+    return false;
+  }
+
   void start(pid_t& worker) {
     worker = gato::test::start_child([&] { return run_worker(run_, options_, options_.seed); });
   }

@@ -29,7 +29,10 @@ TEST(QueueCampaignTest, EveryJobIsInTheResultsExactlyOnceHoweverWorkersEnd) {
   figure("held_up", outcome.stops);
   figure("attempts_lost", outcome.lost);
   figure("results", outcome.results);
+  figure("asleep_seconds", static_cast<int64_t>(outcome.sleeper_seconds));
   EXPECT_GT(outcome.kills, 0);
+  EXPECT_GT(outcome.sleeper_seconds, options.lease_seconds);
+  EXPECT_EQ(outcome.sleeper_end.exit_code, 0) << "who wakes after all is done ends well";
   EXPECT_EQ(outcome.jobs_done, options.jobs);
   EXPECT_EQ(outcome.done_events, options.jobs);
   EXPECT_EQ(outcome.jobs_done_twice, 0);

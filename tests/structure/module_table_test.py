@@ -10,7 +10,7 @@ from modules import MAY_INCLUDE, WITH_TORCH  # noqa: E402
 
 ROOT = Path(sys.argv.pop(1))
 CALL = re.compile(r"^gato_module\(([^)]*)\)", re.MULTILINE)
-KEYWORDS = {"TORCH", "DEPENDS", "LINK_PUBLIC", "LINK", "DEFINE"}
+KEYWORDS = {"TORCH", "UNITY", "DEPENDS", "LINK_PUBLIC", "LINK", "DEFINE"}
 
 
 def declared_modules():

@@ -79,10 +79,12 @@ struct RolloutOptions {
 [[nodiscard]] std::vector<RolloutResult> roll_out(EnvironmentBatch& batch, Policy& policy,
                                                   const RolloutOptions& options);
 
-/// Plays one episode per seed with the task's expert (no noise) or at random, in parallel.
+/// Plays one episode per seed with the task's expert (no noise) or at random, in parallel. `on_episode` is called by
+/// any of the threads after each episode.
 enum class ReferenceAgent { kExpert, kRandom };
 [[nodiscard]] std::vector<RolloutResult> roll_out_reference(const std::string& task, ReferenceAgent agent,
-                                                            const std::vector<uint64_t>& seeds);
+                                                            const std::vector<uint64_t>& seeds,
+                                                            const std::function<void()>& on_episode = nullptr);
 
 /// Mean return and its standard error (0 for fewer than two episodes) of those that did not fail.
 [[nodiscard]] episode::ReturnRecord return_record(const std::vector<RolloutResult>& results);

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -55,7 +56,8 @@ class Agent {
     double nats_per_token = 0, unigram_nats_per_token = 0;
     int64_t tokens = 0;
   };
-  [[nodiscard]] std::map<std::string, HeldoutLoss> heldout_losses() const;
+  [[nodiscard]] std::map<std::string, HeldoutLoss> heldout_losses(
+      const std::function<void()>& on_window = nullptr) const;
 
  private:
   Path path_;

@@ -27,6 +27,7 @@ struct EvaluationConfig {
   int64_t attempts = 3;             ///< How often a job may fail before it is given up.
   int64_t workers = 0;              ///< gato-eval processes that gato-train starts beside itself.
   int64_t worker_threads = 1;       ///< Threads of each of them.
+  int64_t stall_seconds = 900;      ///< How long one may not come on: it hangs then, is ended and started again.
 };
 GATO_CONFIG(EvaluationConfig,
             GATO_FIELD(suites, "Suites that checkpoints are evaluated on, names or files; empty: nothing is."),
@@ -40,7 +41,8 @@ GATO_CONFIG(EvaluationConfig,
             GATO_FIELD(record, "Episodes per task whose pictures are kept for the report."),
             GATO_FIELD(attempts, "How often a job may fail before it is given up."),
             GATO_FIELD(workers, "gato-eval processes that gato-train starts beside itself."),
-            GATO_FIELD(worker_threads, "Threads of each of these."))
+            GATO_FIELD(worker_threads, "Threads of each of these."),
+            GATO_FIELD(stall_seconds, "How long one of these may not come on before it is ended and started again."))
 void validate_config(const EvaluationConfig& config, ConfigProblems& problems);
 
 /// How the jobs of a plan or batch are played: all that bears on the rollouts besides checkpoint, task and seeds.

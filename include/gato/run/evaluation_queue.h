@@ -83,11 +83,16 @@ struct JobStatus {
 };
 [[nodiscard]] JobStatus status_of(const std::vector<JobEvent>& events, int64_t max_attempts);
 
-/// One batch of a queue, as last read. One thread.
+/// One batch of a queue, as last read. A batch whose folder was removed, or removed and queued anew, since it was read
+/// has been replaced: it says and does nothing any more about what is there now, and all its jobs count as cancelled.
+/// One thread.
 class QueuedBatch {
  public:
   /// Reads the folder's jobs.json. DataError, IoError.
   explicit QueuedBatch(Path folder);
+  QueuedBatch(const QueuedBatch&) = delete;
+  QueuedBatch& operator=(const QueuedBatch&) = delete;
+  ~QueuedBatch();
 
   [[nodiscard]] const Path& folder() const { return folder_; }
   [[nodiscard]] std::string name() const { return folder_.filename().string(); }  ///< step-00001000@SUITE
@@ -95,16 +100,21 @@ class QueuedBatch {
   [[nodiscard]] const std::vector<JobEvent>& events(size_t job) const { return events_.at(job); }
   [[nodiscard]] JobStatus status(size_t job) const;
   [[nodiscard]] bool is_finished() const;  ///< No job is pending or running.
+  [[nodiscard]] bool is_replaced();        ///< Looks at the folder, too.
 
   void refresh();            ///< Reads what was added since.
   void refresh(size_t job);  ///< Of one job.
-  /// Adds an event behind those known. False when somebody was faster: then their event has been read.
+  /// Adds an event behind those known. False when somebody was faster: then their event has been read; or when the
+  /// batch was replaced.
   bool add(size_t job, const JobEvent& event);
 
  private:
   Path folder_;
   JobBatch batch_;
   std::vector<std::vector<JobEvent>> events_;
+  struct Origin;
+  std::unique_ptr<Origin> origin_;  // jobs.json as it was read
+  bool is_replaced_ = false;
 };
 
 /// The queue of a run folder. One thread.
@@ -119,7 +129,7 @@ class EvaluationQueue {
   bool enqueue(const JobBatch& batch);
 
   /// Reads what is new in all batches that are not closed, by rising (step, suite). A batch that cannot be read is told
-  /// in a warning, once, and left out.
+  /// in a warning, once, and left out. The pointers hold until the next call of this or the next function.
   std::vector<QueuedBatch*> open_batches();
   /// All batches, closed ones included, freshly read.
   std::vector<QueuedBatch*> all_batches();

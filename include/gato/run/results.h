@@ -105,9 +105,12 @@ struct TaskResult {
 /// Writes a result into `folder` (RunFolder::results_path(step, suite), or any other), atomically. Replaces an earlier
 /// result of the same task and shard; DataError when the file belongs to another task.
 void write_result(const Path& folder, const TaskResult& result);
-/// The same, unless a result of the same shard of the same task by the same checkpoint is there: then that one stays,
-/// and the answer is false. Of several processes that write at once, one is told true.
+/// The same, unless a result of the same rollouts played in the same way is there (only the machine may differ): then
+/// that one stays, and the answer is false. Of several processes that write at once, one is told true. What cannot be
+/// read is replaced.
 bool write_result_once(const Path& folder, const TaskResult& result);
+/// One result. DataError naming the file; IoError.
+[[nodiscard]] TaskResult read_result(const Path& file);
 /// All results in `folder`, sorted by (task, shard). A damaged file is a DataError that names it.
 [[nodiscard]] std::vector<TaskResult> read_results(const Path& folder);
 
@@ -157,6 +160,9 @@ struct Summary {
 /// DataError when they do not belong together: other checkpoints or suites, a shard or seed twice, shards that disagree
 /// on scoring or references.
 [[nodiscard]] Summary summarise(const std::vector<TaskResult>& results);
+
+/// The same, but a task whose shards do not belong together gets a line without rollouts and score whose note says why.
+[[nodiscard]] Summary summarise_what_agrees(const std::vector<TaskResult>& results);
 
 [[nodiscard]] std::string to_json(const Summary& summary);  ///< As design.md section 9 gives it, indented.
 [[nodiscard]] Summary parse_summary(std::string_view json, const std::string& origin);  ///< Strict, like results.

@@ -9,6 +9,15 @@
 
 namespace gato::cli {
 
+namespace {
+
+int exit_code(const run::WorkOutcome& outcome) {
+  if (outcome.end == run::WorkEnd::kStopped) return kPreempted;
+  return outcome.left_undone > 0 ? kFailed : kDone;
+}
+
+}  // namespace
+
 int watch(const WatchArguments& arguments) {
   const run::RunFolder folder(arguments.run);
   if (!std::filesystem::is_directory(folder.root())) {
@@ -17,9 +26,8 @@ int watch(const WatchArguments& arguments) {
   eval::JobPlayer player(arguments.run, {arguments.device, arguments.cuda_graph});
   const run::WorkOutcome outcome = run::work(folder, std::ref(player), arguments.options);
   log::info("eval", outcome.done, outcome.done == 1 ? " job" : " jobs", " done, ", outcome.failed, " failed",
-            outcome.drained ? "; nothing is left to do" : "");
-  if (outcome.drained || arguments.options.max_jobs > 0) return outcome.failed > 0 ? kFailed : kDone;
-  return kPreempted;
+            outcome.end == run::WorkEnd::kDrained ? "; nothing is left to do" : "");
+  return exit_code(outcome);
 }
 
 }  // namespace gato::cli

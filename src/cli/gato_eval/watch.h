@@ -12,7 +12,8 @@ struct WatchArguments {
   run::WorkOptions options;
 };
 
-/// Works on a run's evaluation queue until the run is finished and drained (exit code 0) or a signal asks to end (75).
+/// Works on a run's evaluation queue. Exit code 0 when it ended by itself (the run is finished and drained, or so many
+/// jobs as were asked for are done), 1 when a job that failed here is left undone then, 75 when a signal asked to end.
 int watch(const WatchArguments& arguments);
 
 }  // namespace gato::cli

@@ -15,6 +15,7 @@
 #include "gato/core/error.h"
 #include "gato/core/log.h"
 #include "gato/core/signals.h"
+#include "gato/run/evaluation_worker.h"
 
 namespace gato::cli {
 namespace {
@@ -82,7 +83,10 @@ void LocalWorkers::watch() {
   for (size_t w = 0; w < workers_.size(); ++w) start(w);
   while (!stopping_) {
     changed_.wait_for(lock, kLook, [&] { return stopping_; });
-    for (size_t w = 0; w < workers_.size(); ++w) look_after(w);
+    for (size_t w = 0; w < workers_.size(); ++w) {
+      look_after(w);
+      end_if_it_hangs(w);
+    }
     changed_.notify_all();
   }
   for (const Worker& worker : workers_) {
@@ -100,9 +104,16 @@ void LocalWorkers::watch() {
 }
 
 void LocalWorkers::start(size_t number) {
-  const std::vector<std::string> words = {
-      options_.program.string(),       "--run", options_.run.string(), "--watch", "--device", "cpu", "--threads",
-      std::to_string(options_.threads)};
+  const std::vector<std::string> words = {options_.program.string(),
+                                          "--run",
+                                          options_.run.string(),
+                                          "--watch",
+                                          "--device",
+                                          "cpu",
+                                          "--threads",
+                                          std::to_string(options_.threads),
+                                          "--stall-seconds",
+                                          cat(options_.stall_seconds)};
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
@@ -113,8 +124,30 @@ void LocalWorkers::start(size_t number) {
   if (child == 0) become(arguments.data(), log, self);
   if (child < 0) log::warning("train", "an evaluation worker could not be started: ", std::strerror(errno));
   if (log >= 0) ::close(log);
+  workers_[number].progress = -1;
+  workers_[number].came_on = std::chrono::steady_clock::now();
   workers_[number].process = std::max<pid_t>(0, child);
   workers_[number].ended = child < 0;
+}
+
+/// Its own word counts: what a worker says of itself in the run folder; before its first word, the time since its
+/// start.
+void LocalWorkers::end_if_it_hangs(size_t number) {
+  Worker& worker = workers_[number];
+  const auto now = std::chrono::steady_clock::now();
+  const double still = std::chrono::duration<double>(now - worker.came_on).count();
+  if (worker.process <= 0 || still < options_.stall_seconds) return;
+  // Only now: a look at every turn would read the folder five times a second.
+  const auto state = run::worker_of_process(run::RunFolder(options_.run), worker.process);
+  const int64_t progress = state ? state->progress : -1;
+  if (progress != worker.progress) {
+    worker.progress = progress;
+    worker.came_on = now;
+    return;
+  }
+  log::warning("train", "evaluation worker ", number, " has not come on for ", format_seconds(still), ", at ",
+               state ? state->doing : "its start", ": it is ended");
+  ::kill(worker.process, SIGKILL);  // one that hangs need not hear TERM; look_after() starts it again
 }
 
 void LocalWorkers::look_after(size_t number) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -16,11 +17,12 @@ struct LocalWorkersOptions {
   Path program;  ///< gato-eval.
   Path run;      ///< Run folder; logs go to logs/eval-worker-K.log in it.
   int64_t workers = 0, threads = 1;
+  double stall_seconds = 900;  ///< How long one may not come on.
 };
 
 /// gato-eval processes that work on the run's evaluation queue beside training, with lower priority. One that crashes
-/// is started again a few times and then left; nothing of it reaches training. They end with this object, and with this
-/// process however that ends. Starts nothing where `workers` is 0.
+/// or hangs is ended and started again a few times and then left; nothing of it reaches training. They end with this
+/// object, and with this process however that ends. Starts nothing where `workers` is 0.
 class LocalWorkers {
  public:
   explicit LocalWorkers(LocalWorkersOptions options);
@@ -28,8 +30,9 @@ class LocalWorkers {
   LocalWorkers& operator=(const LocalWorkers&) = delete;
   ~LocalWorkers();  ///< Asks them to end (TERM), kills those that have not after some seconds.
 
-  /// Waits until they have ended by themselves, the run being finished and its queue drained; returns at once when a
-  /// signal asks this process to stop.
+  /// Waits until they have ended by themselves, the run being finished and its queue drained, or have been given up;
+  /// returns at once when a signal asks this process to stop. One that hangs costs `stall_seconds` a few times, not
+  /// more.
   void wait_until_drained();
 
  private:
@@ -37,10 +40,13 @@ class LocalWorkers {
     pid_t process = 0;  // 0: none
     int64_t crashes = 0;
     bool ended = false;  // for good
+    int64_t progress = -1;
+    std::chrono::steady_clock::time_point came_on = {};  // when `progress` was last another
   };
   void watch();
   void start(size_t number);
   void look_after(size_t number);
+  void end_if_it_hangs(size_t number);
   [[nodiscard]] bool all_ended() const;
 
   LocalWorkersOptions options_;

@@ -27,7 +27,8 @@ constexpr size_t kShownLogBytes = 1500;
 
 [[noreturn]] void fail(const char* doing) {
   const int error = errno;
-  throw IoError(cat("A worker for environments cannot be started: ", doing, ": ", std::strerror(error), "."), error);
+  throw EnvironmentError(cat("A worker for environments cannot be started: ", doing, ": ", std::strerror(error),
+                             "; see what this machine allows (memory, processes, open files)."));
 }
 
 /// A descriptor that is closed on the way out of a constructor that throws.

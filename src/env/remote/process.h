@@ -35,7 +35,7 @@ struct Deadline {
 /// Bytes that both processes see: made by us, of fixed size, so that the other side cannot make us fault.
 class SharedMemory {
  public:
-  explicit SharedMemory(size_t size);
+  explicit SharedMemory(size_t size);  ///< EnvironmentError when there is none.
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
   ~SharedMemory();
@@ -53,6 +53,7 @@ class SharedMemory {
 /// limits are those of `limits`; no_new_privs is set.
 class WorkerProcess {
  public:
+  /// EnvironmentError when it cannot be started.
   WorkerProcess(const WorkerProgram& program, const RemoteLimits& limits, size_t memory_bytes);
   WorkerProcess(const WorkerProcess&) = delete;
   WorkerProcess& operator=(const WorkerProcess&) = delete;
