@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <iostream>
+#include <optional>
 
 #include "evaluation_plan.h"
 #include "gato/core/error.h"
@@ -70,10 +71,37 @@ Path sibling_program(const char* name) {
   return self.parent_path() / name;
 }
 
-void plan_evaluations(const train::TrainingConfig& config) {
-  const char* trained = config.model.precision == model::Precision::kFp32 ? "fp32" : "bf16";
-  run::write_plan(run::RunFolder(config.run.dir), evaluation_plan(config.eval, config.train.steps, trained));
-}
+/// Evaluation beside training: what is planned, and the workers that this process starts. Nothing of it happens before
+/// begin(), which is called once the run folder is this run's own.
+class EvaluationBeside {
+ public:
+  /// Loads the suites: ConfigError for those that are not there.
+  explicit EvaluationBeside(const train::TrainingConfig& config) : config_(config) {
+    const bool is_first = detect_launch(process_environment(), config.comm.launcher).rank == 0;
+    if (!is_first || config.eval.suites.empty()) return;
+    const char* trained = config.model.precision == model::Precision::kFp32 ? "fp32" : "bf16";
+    plan_ = evaluation_plan(config.eval, config.train.steps, trained);
+  }
+
+  void begin() {
+    if (!plan_) return;
+    run::write_plan(run::RunFolder(config_.run.dir), *plan_);
+    const auto stall_seconds = static_cast<double>(config_.eval.stall_seconds);
+    workers_.emplace(LocalWorkersOptions{sibling_program("gato-eval"), config_.run.dir, config_.eval.workers,
+                                         config_.eval.worker_threads, stall_seconds});
+  }
+
+  void wait_until_drained() {
+    if (!workers_ || config_.eval.workers == 0) return;
+    log::info("train", "waits for the evaluation of its checkpoints; a stop signal leaves the rest queued");
+    workers_->wait_until_drained();
+  }
+
+ private:
+  const train::TrainingConfig& config_;
+  std::optional<run::EvaluationPlan> plan_;
+  std::optional<LocalWorkers> workers_;
+};
 
 int train_or_check(const Arguments& arguments, const std::vector<std::string>& command) {
   const ConfigNode node = load_config(arguments.configs, arguments.overrides);
@@ -94,18 +122,13 @@ int train_or_check(const Arguments& arguments, const std::vector<std::string>& c
   }
   if (arguments.overfit) return overfit(config, arguments.overfitting);
   if (arguments.find_rate) return find_rate(config, arguments.search);
-  const bool is_first = detect_launch(process_environment(), config.comm.launcher).rank == 0;
-  if (is_first && !config.eval.suites.empty()) plan_evaluations(config);
-  LocalWorkers workers(
-      {sibling_program("gato-eval"), config.run.dir, is_first ? config.eval.workers : 0, config.eval.worker_threads});
-  const train::TrainingOutcome outcome = train::train(config, command, arguments.profiled_steps);
+  EvaluationBeside evaluation(config);
+  const train::TrainingOutcome outcome =
+      train::train(config, command, arguments.profiled_steps, [&] { evaluation.begin(); });
   log::info("train", outcome.finished ? "finished" : "stopped by train.max_minutes", " at step ", outcome.step,
             " after ", format_seconds(outcome.seconds), " (", format_count(outcome.tokens_per_second),
             " tokens/s); run folder ", config.run.dir);
-  if (outcome.finished && is_first && config.eval.workers > 0) {
-    log::info("train", "waits for the evaluation of its checkpoints; a stop signal leaves the rest queued");
-    workers.wait_until_drained();
-  }
+  if (outcome.finished) evaluation.wait_until_drained();
   return outcome.finished ? kDone : kPreempted;
 }
 

@@ -650,7 +650,8 @@ void Session::report(const SaveOutcome& outcome) {
                ", training goes on");
 }
 
-TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps) {
+TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps,
+                      const std::function<void()>& on_begin) {
   const Launch launch = detect_launch(process_environment(), config.comm.launcher);
   set_thread_budget(static_cast<int>(config.train.threads));
   if (config.train.threads == 0 && launch.local_size > 1) {  // the processes of a host share its processors
@@ -659,7 +660,11 @@ TrainingOutcome train(const TrainingConfig& config, const std::vector<std::strin
   at::set_num_threads(thread_budget());
   RunGuard guard(config, launch);
   TrainingOutcome outcome;
-  guard.watch([&] { outcome = Session(config, launch, guard, command, profiled_steps).run(); });
+  guard.watch([&] {
+    Session session(config, launch, guard, command, profiled_steps);
+    if (on_begin) on_begin();
+    outcome = session.run();
+  });
   return outcome;
 }
 

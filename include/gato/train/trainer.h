@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,9 +29,10 @@ class DivergedError : public Error {
 /// written) for settings that do not fit together or do not fit the run that is there, Interrupted after a stop signal
 /// once a checkpoint is saved, DivergedError, DataError, CheckpointError, IoError.
 /// `profiled_steps` > 0: the time of that many steps by part is logged, and written as a Chrome trace `profile-N.json`
-/// into the run folder.
-TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command,
-                      int64_t profiled_steps = 0);
+/// into the run folder. `on_begin` is called once in every process, after the run folder was locked and its settings
+/// checked and stored, before the first step: what belongs to the run and may not be done for another one.
+TrainingOutcome train(const TrainingConfig& config, const std::vector<std::string>& command, int64_t profiled_steps = 0,
+                      const std::function<void()>& on_begin = nullptr);
 
 /// One step that was run again.
 struct Replay {
