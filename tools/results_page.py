@@ -3,8 +3,8 @@
 
     tools/results_page.py runs/results --suite results --times runs/results.times --out docs/results.md
 
-Reads eval/results/step-N@SUITE/summary.json and the results beside it (docs/formats/scores.md) of the run's newest evaluated
-checkpoint, metrics.jsonl, and a file of `stage<TAB>seconds` lines. Computes nothing that summary.json holds."""
+Reads eval/results/step-N@SUITE/summary.json and the results beside it (docs/formats/scores.md) of the run's newest
+evaluated checkpoint, metrics.jsonl, and a file of `stage<TAB>seconds` lines. Computes nothing that summary.json holds."""
 
 import argparse
 import collections
@@ -32,7 +32,8 @@ def newest_evaluation(run, suite):
     """The folder of the highest step that has a summary."""
     folders = [path.parent for path in (run / "eval" / "results").glob(f"step-*@{suite}/summary.json")]
     if not folders:
-        raise PageError(f"{run}: no evaluation of the suite {suite}; play it with gato-eval --checkpoint {run} --suite {suite}")
+        command = f"gato-eval --checkpoint {run} --suite {suite}"
+        raise PageError(f"{run}: no evaluation of the suite {suite}; play it with {command}")
     return max(folders)
 
 
@@ -83,7 +84,7 @@ def interval(bounds):
 
 
 def percent_interval(share, bounds):
-    return "" if share is None else f"{100 * share:.0f} %" + ("" if bounds is None else f" [{100 * bounds[0]:.0f}, {100 * bounds[1]:.0f}]")
+    return "" if share is None else f"{100 * share:.0f} %" + interval(bounds and [100 * bound for bound in bounds])
 
 
 def table(header, rows):
@@ -94,7 +95,7 @@ def table(header, rows):
 def task_row(name, task, lengths):
     score = "" if task.get("score") is None else number(task["score"]) + interval(task.get("ci95"))
     return (name, score, percent_interval(task.get("success_rate"), task.get("success_ci95")),
-            number(task.get("mean_return"), 2), number(task.get("expert_return"), 2), number(task.get("random_return"), 2),
+            *(number(task.get(key), 2) for key in ("mean_return", "expert_return", "random_return")),
             number(lengths.get(name), 0), task["rollouts"], task.get("note", ""))  # fmt: skip
 
 
@@ -114,12 +115,16 @@ def facts(run, summary, times):
 
 def overview(summary):
     scored = [task["score"] for task in summary["tasks"].values() if task.get("score") is not None]
-    lines = table(("at least", "25 %", "50 %", "75 %", "100 % of the expert", "of tasks with a score"),
-                  [("tasks", *(sum(1 for score in scored if score >= bar) for bar in (25, 50, 75, 100)), len(scored))])  # fmt: skip
+    reached = [sum(1 for score in scored if score >= bar) for bar in (25, 50, 75, 100)]
+    lines = table(
+        ("at least", "25 %", "50 %", "75 %", "100 % of the expert", "of tasks with a score"),
+        [("tasks", *reached, len(scored))],
+    )
     rows = []
     for domain, values in summary["domains"].items():
-        own = [t["score"] for name, t in summary["tasks"].items() if name.split("/")[0] == domain and t.get("score") is not None]
-        rows.append((domain, values["tasks"], number(values["score"]), sum(1 for score in own if score >= 50)))
+        own = [task.get("score") for name, task in summary["tasks"].items() if name.split("/")[0] == domain]
+        at_half = sum(1 for score in own if score is not None and score >= 50)
+        rows.append((domain, values["tasks"], number(values["score"]), at_half))
     mean = summary.get("mean_score")
     rows.append(("mean of domains", len(scored), number(mean), sum(1 for score in scored if score >= 50)))
     return [*lines, "", *table(("domain", "tasks with a score", "mean score", "at 50 % of the expert"), rows)]
@@ -129,12 +134,13 @@ def tables(run, folder, times):
     summary = read_json(folder / "summary.json")
     lengths = read_lengths(folder)
     played = {name: task for name, task in summary["tasks"].items() if task["scoring"] != "loss"}
-    texts = [(name, number(t["loss"]["nats_per_token"], 3), number(t["loss"]["unigram_nats_per_token"], 3), t["loss"]["tokens"])
-             for name, t in summary["tasks"].items() if t.get("loss")]  # fmt: skip
+    losses = {name: task["loss"] for name, task in summary["tasks"].items() if task.get("loss")}
+    texts = [(name, number(loss["nats_per_token"], 3), number(loss["unigram_nats_per_token"], 3), loss["tokens"])
+             for name, loss in losses.items()]  # fmt: skip
+    header = ("task", "score", "success", "mean return", "expert", "random", "mean steps", "rollouts", "note")
     lines = [*facts(run, summary, times), "", *overview(summary), "",
-             "Score: 100 x (mean return - random) / (expert - random), or percent exactly right; in brackets 95 % intervals.", "",
-             *table(("task", "score", "success", "mean return", "expert", "random", "mean steps", "rollouts", "note"),
-                    [task_row(name, task, lengths) for name, task in sorted(played.items())])]  # fmt: skip
+             "Score: 100 x (mean return - random) / (expert - random), or percent exactly right. In brackets: 95 % intervals.",
+             "", *table(header, [task_row(name, task, lengths) for name, task in sorted(played.items())])]  # fmt: skip
     if texts:
         lines += ["", *table(("text", "nats per token", "of a unigram model", "held-out tokens"), texts)]
     return "\n".join(lines)

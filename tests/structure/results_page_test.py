@@ -36,7 +36,8 @@ class ResultsPageTest(unittest.TestCase):
         (self.results / "summary.json").write_text(json.dumps(SUMMARY))
         rollouts = [{"length": 10}, {"length": 20}, {"length": 500, "failure": "died"}]
         for shard in range(2):
-            (self.results / f"robot-reach.shard-{shard}.json").write_text(json.dumps({"task": "robot/reach", "rollouts": rollouts}))
+            result = json.dumps({"task": "robot/reach", "rollouts": rollouts})
+            (self.results / f"robot-reach.shard-{shard}.json").write_text(result)
         records = [{"step": 10, "tokens": 1000000}, {"step": 20, "tokens": 2000000}, {"step": 30, "tokens": 9000000}]
         lines = "\n".join(map(json.dumps, records)) + '\n{"step": 2'
         (self.root / "run/metrics.jsonl").write_text(lines)

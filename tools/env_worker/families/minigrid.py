@@ -1,7 +1,7 @@
-"""BabyAI (96 levels, solved by its bot) and MiniGrid (76 tasks, without an expert): grid worlds seen in part, with a mission
-in words. The view is 7 x 7 cells; what the package says of a cell in three numbers, object, colour and state, is one here,
-which is a third of the tokens. The agent's direction is a field of its own. MiniGrid's six WFC
-tasks are left out: the package on PyPI lacks the pictures that they are drawn from."""
+"""BabyAI (96 levels, solved by its bot) and MiniGrid (76 tasks, without an expert): grid worlds seen in part, with a
+mission in words. The view is 7 x 7 cells; what the package says of a cell in three numbers, object, colour and state, is
+one here, which is a third of the tokens. The agent's direction is a field of its own. MiniGrid's six WFC tasks are left
+out: the package on PyPI lacks the pictures that they are drawn from."""
 import minigrid  # noqa: F401  (registers the tasks)
 import gymnasium
 import numpy as np
