@@ -4,7 +4,8 @@
     tools/results_page.py runs/results --suite results --times runs/results.times --out docs/results.md
 
 Reads eval/results/step-N@SUITE/summary.json and the results beside it (docs/formats/scores.md) of the run's newest
-evaluated checkpoint, metrics.jsonl, and a file of `stage<TAB>seconds` lines. Computes nothing that summary.json holds."""
+evaluated checkpoint, metrics.jsonl, and a file of `stage<TAB>seconds` lines. Computes nothing that summary.json
+holds."""
 
 import argparse
 import collections
@@ -139,7 +140,7 @@ def tables(run, folder, times):
              for name, loss in losses.items()]  # fmt: skip
     header = ("task", "score", "success", "mean return", "expert", "random", "mean steps", "rollouts", "note")
     lines = [*facts(run, summary, times), "", *overview(summary), "",
-             "Score: 100 x (mean return - random) / (expert - random), or percent exactly right. In brackets: 95 % intervals.",
+             "Score: 100 x (mean return - random) / (expert - random), or percent exactly right; 95 % intervals in brackets.",
              "", *table(header, [task_row(name, task, lengths) for name, task in sorted(played.items())])]  # fmt: skip
     if texts:
         lines += ["", *table(("text", "nats per token", "of a unigram model", "held-out tokens"), texts)]
