@@ -137,6 +137,9 @@ int environments(const Arguments& arguments) {
       const bool done = task.spec.random.episodes + task.random_failures >= arguments.measure && !arguments.again;
       if (!done && matches_pattern(arguments.task, task.spec.id)) {
         const double seconds = env::measure_references(family, task, arguments.measure, arguments.threads);
+        const env::RemoteTask measured = task;  // and what others measured meanwhile
+        keep_measurements(env::parse_catalogue(read_file(file), file.string()), family);
+        task = measured;
         write_file_atomic(file, env::to_json(family));
         print_measured(task, seconds);
       }

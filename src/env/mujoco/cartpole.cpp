@@ -47,7 +47,7 @@ MujocoTask cartpole_swingup() {
   task.start = start;
   task.observe = observe;
   task.reward = reward;
-  task.planner = {.horizon = 80, .knots = 6, .samples = 16, .replan_every = 2, .noise = 0.7};
+  task.planner = {.horizon = 100, .knots = 8, .samples = 24, .replan_every = 2, .noise = 0.5};
   return task;
 }
 

@@ -44,7 +44,7 @@ MujocoTask walker() {
   task.physics_steps = 10;  // of 2.5 ms
   task.start = randomise_joints;
   task.observe = observe;
-  task.planner = {.horizon = 30, .knots = 5, .samples = 12, .replan_every = 4, .noise = 0.9};
+  task.planner = {.horizon = 30, .knots = 5, .samples = 16, .replan_every = 3, .noise = 0.8};
   return task;
 }
 
