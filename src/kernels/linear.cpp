@@ -20,6 +20,15 @@ const at::Tensor& operand(const Parameter& weight, const at::Tensor& x) {
   return x.scalar_type() == at::kBFloat16 ? weight.compute : weight.value;
 }
 
+/// The weight in a type that it has: for what is the same in both.
+const at::Tensor& either(const Parameter& weight) { return weight.value.defined() ? weight.value : weight.compute; }
+
+void check_weight(const Parameter& weight) {
+  if (weight.value.defined()) return check_parameter(weight, "weight", {-1, -1});
+  check_tensor(weight.compute, "weight", at::kBFloat16, {-1, -1});
+  if (weight.gradient.defined()) check_tensor(weight.gradient, "weight", at::kFloat, {-1, -1});
+}
+
 void fill_with(const at::Tensor& bias, const at::Tensor& y) {
   if (const DeviceOps* ops = device_ops(y)) return ops->fill_rows(bias, y);
   const auto* from = bias.const_data_ptr<float>();
@@ -37,7 +46,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     save_parameter(context, "weight", weight);
     save_parameter(context, "bias", bias);
     const profile::Scope scope(weight.name, " forward");
-    at::Tensor y = at::empty({x.size(0), weight.value.size(0)}, x.options());
+    at::Tensor y = at::empty({x.size(0), either(weight).size(0)}, x.options());
     if (bias.defined()) fill_with(bias.value, y);
     matmul_into(x, operand(weight, x).t(), y, bias.defined() ? 1.0f : 0.0f);
     return y;
@@ -69,12 +78,14 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const Parameter& weight, const Parameter& bias) {
-  check_parameter(weight, "weight", {-1, -1});
-  check_activation(x, "x", {-1, weight.value.size(1)});
+  check_weight(weight);
+  check_activation(x, "x", {-1, either(weight).size(1)});
   GATO_CHECK(x.scalar_type() == at::kFloat || weight.compute.defined(),
              "x is bf16, but the weight has no bf16 copy (Parameter::compute)");
-  if (bias.defined()) check_parameter(bias, "bias", {weight.value.size(0)});
-  check_same_device(x, {{"weight", &weight.value}, {"bias", &bias.value}});
+  GATO_CHECK(x.scalar_type() == at::kBFloat16 || weight.value.defined(),
+             "x is fp32, but of the weight there is only the bf16 copy (Parameter::compute)");
+  if (bias.defined()) check_parameter(bias, "bias", {either(weight).size(0)});
+  check_same_device(x, {{"weight", &either(weight)}, {"gradient", &weight.gradient}, {"bias", &bias.value}});
   return LinearFunction::apply(x, graph_anchor({&weight, &bias}), weight, bias);
 }
 

@@ -72,6 +72,15 @@ std::vector<NamedCount> parameters_by_part(const ModelConfig& config, const Mode
   return parts;
 }
 
+int64_t divisible_parameters(const ModelConfig& config, const ModelShape& shape) {
+  int64_t count = 0;
+  if (config.precision != Precision::kBf16) return count;
+  for (const auto& declaration : declare_parameters(config, shape)) {
+    if (declaration.only_products) count += elements(declaration);
+  }
+  return count;
+}
+
 std::vector<NamedCount> state_bytes(const ModelConfig& config, const ModelShape& shape) {
   const int64_t parameters = padded_parameters(config, shape);
   const int64_t bytes = kFloatBytes * parameters;

@@ -21,6 +21,12 @@ void declare_linear(Declarations& all, const std::string& name, int64_t out, int
   declare_vector(all, name + ".bias", out);
 }
 
+/// A linear map of activations in the blocks: with bf16 nothing but products in bf16 reads its weight.
+void declare_block_linear(Declarations& all, const std::string& name, int64_t out, int64_t in) {
+  declare_linear(all, name, out, in);
+  all[all.size() - 2].only_products = true;
+}
+
 void declare_norm(Declarations& all, const std::string& name, int64_t width) {
   declare_vector(all, name + ".gain", width);
   declare_vector(all, name + ".offset", width);
@@ -29,14 +35,14 @@ void declare_norm(Declarations& all, const std::string& name, int64_t width) {
 void declare_block(Declarations& all, const ModelConfig& config, int64_t layer) {
   const std::string prefix = block_prefix(layer);
   const int64_t attention = config.heads * config.head_dim;
-  declare_linear(all, prefix + "feed.down", config.width, config.hidden / 2);
-  declare_linear(all, prefix + "feed.up", config.hidden, config.width);
+  declare_block_linear(all, prefix + "feed.down", config.width, config.hidden / 2);
+  declare_block_linear(all, prefix + "feed.up", config.hidden, config.width);
   declare_norm(all, prefix + "feed_norm", config.width);
-  declare_linear(all, prefix + "attention.out", config.width, attention);
+  declare_block_linear(all, prefix + "attention.out", config.width, attention);
   if (config.position == PositionEncoding::kRelative) {
     declare_matrix(all, prefix + "attention.distance", {attention, config.width});
   }
-  declare_linear(all, prefix + "attention.qkv", 3 * attention, config.width);
+  declare_block_linear(all, prefix + "attention.qkv", 3 * attention, config.width);
   declare_norm(all, prefix + "attention_norm", config.width);
 }
 

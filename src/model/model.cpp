@@ -124,6 +124,7 @@ Model::Model(const ModelConfig& config, const ModelShape& shape, uint64_t seed, 
                                             config.precision == Precision::kBf16, device, layout);
   initialise_parameters(config, shape, seed, *store_);
   store_->values_changed();
+  store_->divide_masters();
   bind_parameters();
   find_block_ranges();
 }

@@ -60,9 +60,9 @@ void merge(MetricPoint&& line, std::map<int64_t, MetricPoint>& points) {
 
 }  // namespace
 
-MetricsWriter::MetricsWriter(Path path, int64_t attempt) : path_(std::move(path)), attempt_(attempt) {
+MetricsWriter::MetricsWriter(Path path, int64_t attempt) : attempt_(attempt), lines_(path) {
   GATO_CHECK(attempt >= 0, "attempt ", attempt);
-  make_folders(path_.parent_path());
+  make_folders(path.parent_path());
 }
 
 void MetricsWriter::write(int64_t step, int64_t tokens, const MetricValues& values) const {
@@ -80,7 +80,9 @@ void MetricsWriter::write(int64_t step, int64_t tokens, const MetricValues& valu
       line[name] = nullptr;
     }
   }
-  append_line(path_, line.dump());
+  const std::lock_guard lock(mutex_);
+  lines_.add(line.dump());
+  lines_.flush();
 }
 
 std::vector<std::pair<int64_t, double>> Metrics::series(const std::string& name) const {

@@ -46,17 +46,11 @@ std::optional<StepRecord> parse_line(std::string_view line) {
 
 }  // namespace
 
-void StepLogWriter::add(const StepRecord& record) {
-  pending_ += cat(record.attempt, ",", record.step, ",", record.first_row, ",", exact(record.loss), ",",
-                  exact(record.gradient_norm), ",", record.refused ? 1 : 0, "\n");
-}
+StepLogWriter::StepLogWriter(Path path) : lines_(std::move(path), std::string(kHeader)) {}
 
-void StepLogWriter::flush() {
-  if (pending_.empty()) return;
-  const bool is_new = !std::filesystem::exists(path_);
-  const std::string_view lines = std::string_view(pending_).substr(0, pending_.size() - 1);
-  append_lines(path_, is_new ? cat(kHeader, "\n", lines) : std::string(lines));
-  pending_.clear();
+void StepLogWriter::add(const StepRecord& record) {
+  lines_.add(cat(record.attempt, ",", record.step, ",", record.first_row, ",", exact(record.loss), ",",
+                 exact(record.gradient_norm), ",", record.refused ? 1 : 0));
 }
 
 std::vector<StepRecord> read_steps(const Path& path, int64_t first_step) {

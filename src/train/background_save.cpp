@@ -5,9 +5,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "gato/core/error.h"
+#include "gato/core/json.h"
+#include "gato/core/json_fields.h"
 #include "gato/core/log.h"
 
 namespace gato::train {
@@ -15,9 +18,9 @@ namespace {
 
 constexpr std::string_view kWell = "well\n", kFailed = "failed\n";
 
-/// Memory on the CPU for a copy of `live`, all of it touched: the first touch of a page costs more than a copy.
-at::Tensor make_snapshot(const at::Tensor& live) {
-  at::Tensor copy = at::empty(live.sizes(), at::TensorOptions().dtype(live.dtype()).pinned_memory(!live.is_cpu()));
+/// Memory on the CPU for what is kept like `live`, all of it touched: the first touch of a page costs more than a copy.
+at::Tensor make_snapshot(int64_t elements, const at::Tensor& live) {
+  at::Tensor copy = at::empty({elements}, at::TensorOptions().dtype(live.dtype()).pinned_memory(!live.is_cpu()));
   return copy.fill_(0);
 }
 
@@ -57,6 +60,31 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
+std::string to_json(const SaveOutcome& outcome) {
+  Json json = {{"step", outcome.step},
+               {"tokens", outcome.tokens},
+               {"saved", outcome.saved},
+               {"problem", outcome.problem},
+               {"stall_seconds", outcome.stall_seconds},
+               {"seconds", outcome.seconds}};
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+SaveOutcome parse_save_outcome(const std::string& text) {
+  const std::string origin = "the outcome of a save";
+  const Json json = parse_json(text, origin);
+  JsonFields fields(json, origin);
+  SaveOutcome outcome;
+  outcome.step = fields.integer("step", 0);
+  outcome.tokens = fields.integer("tokens", 0);
+  outcome.saved = fields.boolean("saved");
+  outcome.problem = fields.text("problem");
+  outcome.stall_seconds = fields.number("stall_seconds");
+  outcome.seconds = fields.number("seconds");
+  fields.finish();
+  return outcome;
+}
+
 BackgroundSaver::BackgroundSaver(const model::ParameterStore& store, const OptimizerState& optimizer,
                                  SaverOptions options)
     : store_(store), optimizer_(optimizer), options_(std::move(options)) {
@@ -64,10 +92,11 @@ BackgroundSaver::BackgroundSaver(const model::ParameterStore& store, const Optim
              " of ", options_.place.size);
   moments_.ranges = optimizer_.ranges;
   if (!options_.background) return;
-  if (options_.place.rank == 0) values_ = make_snapshot(store_.values());
+  if (options_.place.rank == 0) values_ = make_snapshot(store_.num_elements(), store_.values());
   if (options_.place.rank == 0 || !optimizer_.ranges.empty()) {
-    moments_.first_moment = make_snapshot(optimizer_.first_moment);
-    moments_.second_moment = make_snapshot(optimizer_.second_moment);
+    const int64_t elements = optimizer_.first_moment.numel();
+    moments_.first_moment = make_snapshot(elements, optimizer_.first_moment);
+    moments_.second_moment = make_snapshot(elements, optimizer_.second_moment);
   }
 }
 
@@ -115,17 +144,23 @@ void BackgroundSaver::start(SaveRequest request) {
 }
 
 void BackgroundSaver::copy_buffers() {
+  const bool is_first = options_.place.rank == 0;
   if (options_.background) {
-    for (const auto& [live, copy] : {std::pair{&store_.values(), &values_},
-                                     {&optimizer_.first_moment, &moments_.first_moment},
+    if (!options_.gather_values && is_first) copy_buffer(store_.values(), values_);
+    for (const auto& [live, copy] : {std::pair{&optimizer_.first_moment, &moments_.first_moment},
                                      {&optimizer_.second_moment, &moments_.second_moment}}) {
       if (copy->defined()) copy_buffer(*live, *copy);
     }
-    return;
+  } else {
+    moments_.first_moment = optimizer_.first_moment.cpu();  // themselves where they are on the CPU
+    moments_.second_moment = optimizer_.second_moment.cpu();
+    if (!options_.gather_values) {
+      values_ = store_.values().cpu();
+    } else if (is_first) {
+      values_ = at::empty({store_.num_elements()}, at::kFloat);
+    }
   }
-  values_ = store_.values().cpu();  // themselves where they are on the CPU
-  moments_.first_moment = optimizer_.first_moment.cpu();
-  moments_.second_moment = optimizer_.second_moment.cpu();
+  if (options_.gather_values) options_.gather_values(values_);
 }
 
 /// The thread's work at every rank.
@@ -141,16 +176,19 @@ void BackgroundSaver::write() {
 }
 
 void BackgroundSaver::write_files() {
-  checkpoint::check_free_space(options_.folder, saved_bytes(store_, moments_, options_.place));
+  // First: whatever fails from here on, the writer removes the parts of all ranks.
   if (options_.place.rank == 0) {
     writer_.emplace(options_.folder, request_.state.step, cat(options_.tag, ".", tries_));
   }
+  options_.check_space(options_.folder, saved_bytes(store_, moments_, options_.place));
   checkpoint::CheckpointPart part(unfinished_);
   write_part(part, store_, values_, moments_, request_, options_.place);
   part_ = cat(kWell, checkpoint::entries_to_text(part.entries()));
 }
 
 bool BackgroundSaver::busy() const { return stage() != Stage::kIdle || !outcomes_.empty(); }
+
+bool BackgroundSaver::ended() const { return stage() == Stage::kDone || !outcomes_.empty(); }
 
 bool BackgroundSaver::written() const {
   const Stage now = stage();
@@ -189,7 +227,12 @@ void BackgroundSaver::commit_parts() {
   } catch (const std::exception& error) {
     problem = error.what();
   }
-  writer_.reset();  // which removes what got no name
+  if (writer_) {
+    writer_.reset();  // which removes what got no name
+  } else {
+    std::error_code ignored;
+    std::filesystem::remove_all(unfinished_, ignored);  // the parts of the others
+  }
   if (problem.empty() && options_.committed && !request_.hurried) {
     try {
       options_.committed();
@@ -225,6 +268,7 @@ void BackgroundSaver::collect() {
   join();
   outcomes_.push_back(outcome_);
   request_ = {};
+  if (!options_.background) values_ = at::Tensor();  // gathered ones are a copy
   set_stage(Stage::kIdle);
 }
 
@@ -233,7 +277,6 @@ std::optional<SaveOutcome> BackgroundSaver::poll() {
   if (outcomes_.empty()) return std::nullopt;
   const SaveOutcome outcome = outcomes_.front();
   outcomes_.erase(outcomes_.begin());
-  failures_ = outcome.saved ? 0 : failures_ + 1;
   return outcome;
 }
 

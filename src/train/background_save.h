@@ -22,6 +22,11 @@ struct SaverOptions {
   /// Called by the thread that commits after a checkpoint has its name, such as for deleting old ones. What it throws
   /// is reported as a warning.
   std::function<void()> committed = {};
+  /// Where the store's masters are divided: start() calls it at every process, to fill rank 0's memory for the
+  /// parameters (undefined at the others). What it throws, start() throws.
+  std::function<void(const at::Tensor&)> gather_values = {};
+  /// Throws IoError where so many bytes do not fit: rank 0 asks for the whole checkpoint, others for their part.
+  std::function<void(const Path&, uint64_t)> check_space = checkpoint::check_free_space;
 };
 
 /// How a save ended.
@@ -32,7 +37,11 @@ struct SaveOutcome {
   std::string problem;       ///< Why not; "" when saved.
   double stall_seconds = 0;  ///< That start() kept its caller: waiting for the save before, and the copy.
   double seconds = 0;        ///< From start() to the end.
+  bool operator==(const SaveOutcome&) const = default;
 };
+/// How rank 0 tells the other processes. Throws DataError for what is no such text.
+[[nodiscard]] std::string to_json(const SaveOutcome& outcome);
+[[nodiscard]] SaveOutcome parse_save_outcome(const std::string& text);
 
 /// Copies the parameters and moments of this process into memory of its own, and writes them from there on a thread of
 /// its own: one save at a time. With several processes every one calls start() at the same step; when all have
@@ -42,8 +51,9 @@ struct SaveOutcome {
 ///   if (agreed(saver.written())) saver.commit(gather(saver.part()));  // every rank, at the end of a later step
 ///   if (auto outcome = saver.poll()) report(*outcome);
 ///
-/// A process by itself commits without that. All functions are called from one thread, none of them throws for what
-/// happens to a save: that is in its outcome.
+/// Only rank 0's outcome says whether there is a checkpoint: the others do not see the end of it. A process by itself
+/// commits without that. All functions are called from one thread, none of them throws for what happens to a save: that
+/// is in its outcome.
 class BackgroundSaver {
  public:
   /// Takes the memory for the snapshot, pinned where the buffers are on a GPU, and touches all of it. The arguments
@@ -66,14 +76,12 @@ class BackgroundSaver {
   /// checkpoint its name, or removes what was written when a part failed.
   void commit(const std::vector<std::string>& parts);
 
+  [[nodiscard]] bool ended() const;  ///< Whether poll() has an outcome.
   /// The outcome of a save that ended since the last call; each is given once, in order.
   [[nodiscard]] std::optional<SaveOutcome> poll();
   /// Waits for the save that is under way, if there is one, and gives the next outcome. Several processes: commit()
   /// comes before.
   [[nodiscard]] std::optional<SaveOutcome> wait();
-
-  /// Saves in a row that failed, up to the last outcome given.
-  [[nodiscard]] int64_t failures_in_a_row() const { return failures_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -104,7 +112,6 @@ class BackgroundSaver {
   std::vector<std::string> parts_;
   std::string part_;
   std::vector<SaveOutcome> outcomes_;  // not yet given
-  int64_t failures_ = 0;
   double stall_seconds_ = 0;
   Clock::time_point started_;
 

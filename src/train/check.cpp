@@ -72,7 +72,7 @@ void add_data(std::ostringstream& out, const data::OpenedData& opened, const dat
 /// What each of several processes has to do and to keep. `devices`: also that many.
 void add_processes(std::ostringstream& out, const TrainingConfig& config, const model::ModelShape& shape,
                    int64_t devices) {
-  constexpr int64_t kMomentBytes = 8;  // AdamW's two, per parameter
+  constexpr int64_t kMomentBytes = 8, kMasterBytes = 4;  // per parameter: AdamW's two, and fp32 values
   const int64_t parameters = model::total(model::parameters_by_part(config.model, shape));
   const auto state = static_cast<double>(model::total(model::state_bytes(config.model, shape)));
   std::set<int64_t> sizes = {1, 2, 4, 8, 64};
@@ -84,10 +84,13 @@ void add_processes(std::ostringstream& out, const TrainingConfig& config, const 
       continue;
     }
     const int64_t rows = config.train.batch_rows / n, micro = micro_rows(config.train, n);
-    const double moments = static_cast<double>(kMomentBytes * parameters);
+    // Divided: the moments and, computing in bf16, the fp32 values, of which some are there whole as well.
+    const int64_t divisible = model::divisible_parameters(config.model, shape);
+    const auto divided = static_cast<double>(kMomentBytes * parameters + kMasterBytes * divisible);
+    const auto whole_too = static_cast<double>(divisible > 0 ? kMasterBytes * (parameters - divisible) : 0);
+    const double sharded = n == 1 ? state : state - divided + (divided + whole_too) / static_cast<double>(n);
     out << "  " << n << ": " << rows << " in " << rows / micro << (rows == micro ? " piece" : " pieces") << " of "
-        << micro << ", " << format_bytes(state) << " ("
-        << format_bytes(state - moments + moments / static_cast<double>(n)) << ")\n";
+        << micro << ", " << format_bytes(state) << " (" << format_bytes(sharded) << ")\n";
   }
 }
 

@@ -295,8 +295,9 @@ void set_facts(checkpoint::CheckpointWriter& writer, const SaveRequest& request,
 }
 
 uint64_t saved_bytes(const model::ParameterStore& store, const OptimizerState& optimizer, SaveRank rank) {
-  int64_t elements = rank.rank == 0 ? store.values().numel() : 0;
-  if (rank.rank == 0 || !optimizer.ranges.empty()) elements += 2 * optimizer.first_moment.numel();
+  const bool writes_part = !optimizer.ranges.empty();
+  const int64_t all = 3 * store.num_elements(), part = writes_part ? 2 * optimizer.first_moment.numel() : 0;
+  const int64_t elements = rank.rank == 0 ? all : part;
   return static_cast<uint64_t>(elements) * sizeof(float);
 }
 

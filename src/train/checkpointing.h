@@ -12,11 +12,7 @@
 /// What the trainer puts into a checkpoint and takes out again (docs/formats/checkpoint.md).
 namespace gato::train {
 
-/// Elements [begin, end) of the flat buffers.
-struct FlatRange {
-  int64_t begin = 0, end = 0;
-  bool operator==(const FlatRange&) const = default;
-};
+using model::FlatRange;
 
 /// The optimizer's flat buffers: laid out like the parameters, or, where the optimizer is divided among processes, the
 /// elements of `ranges` (rising, without overlap) one after the other.
@@ -69,7 +65,7 @@ struct SaveRank {
   int64_t rank = 0, size = 1;
 };
 
-/// Bytes that the buffers of this process take on disk, rank 0's parameters included.
+/// Bytes that a checkpoint's buffers take on disk: those of this process, and at rank 0 those of all of them.
 [[nodiscard]] uint64_t saved_bytes(const model::ParameterStore& store, const OptimizerState& optimizer, SaveRank rank);
 
 /// Writes what this process keeps: rank 0 the parameters, small files and, unless the optimizer is divided, both

@@ -1,17 +1,23 @@
 #include "gato/train/communicator.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <mutex>
+#include <optional>
+#include <thread>
 
 #include "exchange_backend.h"
 #include "gato/core/error.h"
 #include "gato/core/profile.h"
+#include "stop_notice.h"
 
 namespace gato::train {
 
@@ -23,6 +29,18 @@ constexpr int64_t kMostGathered = int64_t{1} << 30;  // bytes
 
 std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(std::ceil(seconds * 1000)));
+}
+
+std::string seconds_text(std::chrono::milliseconds time) {
+  return cat(format_fixed(static_cast<double>(time.count()) / 1000, time < std::chrono::seconds(10) ? 1 : 0), " s");
+}
+
+/// Of what is on the current stream of a device; nothing on the CPU.
+std::optional<c10::Event> event_now(at::Device device) {
+  if (device.is_cpu()) return std::nullopt;
+  c10::Event event(device.type());
+  event.record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
+  return event;
 }
 
 }  // namespace
@@ -55,6 +73,25 @@ struct Communicator::State {
     throw PeerError(first_failure);
   }
 
+  /// Tells the observer that the caller waits for others while `wait` does, and how long that took. `wait` returns what
+  /// went wrong, or throws it.
+  template <class Wait>
+  void observe(const std::string& operation, const Wait& wait) {
+    const auto told = listener();
+    if (told) told->began(operation);
+    const profile::Scope scope("waiting for processes");
+    const auto begin = Clock::now();
+    std::string failure;
+    try {
+      failure = wait();
+    } catch (const std::exception& error) {
+      failure = cause_of(error);
+    }
+    waited = waited + std::chrono::duration<double>(Clock::now() - begin).count();
+    if (told) told->ended(operation);
+    if (!failure.empty()) fail(operation, failure);
+  }
+
   void check_whole(std::string_view operation) {
     if (broken) fail(std::string(operation), "an earlier exchange failed");
   }
@@ -72,6 +109,9 @@ struct Communicator::Work::State {
   c10::intrusive_ptr<c10d::Work> work;
   std::vector<at::Tensor> tensors;  // alive while they are read and written
   std::string name;
+  std::optional<c10::Event> before;  // on a device: what it had to do when the operation was put on its way
+  bool host_waits = false;           // wait() is all: Gloo's works
+  bool waited = false;
 };
 
 Communicator::Work::Work() = default;
@@ -79,24 +119,41 @@ Communicator::Work::Work(Work&&) noexcept = default;
 Communicator::Work& Communicator::Work::operator=(Work&&) noexcept = default;
 Communicator::Work::~Work() = default;
 
-bool Communicator::Work::done() const { return !state_ || state_->work->isCompleted(); }
+bool Communicator::Work::done() const {
+  return !state_ || (state_->host_waits && state_->waited) || state_->work->isCompleted();
+}
 
 void Communicator::Work::wait() {
+  if (!state_ || state_->waited) return;
+  state_->waited = true;
+  state_->owner->observe(state_->name, [&] {
+    state_->work->wait();
+    return std::string();
+  });
+  state_->tensors.clear();
+}
+
+void Communicator::Work::finish() {
+  wait();
   if (!state_) return;
   const std::unique_ptr<State> state = std::move(state_);
-  const auto observer = state->owner->listener();
-  if (observer) observer->began(state->name);
-  const profile::Scope scope("waiting for processes");
-  const auto begin = Clock::now();
-  std::string failure;
-  try {
-    state->work->wait();
-  } catch (const std::exception& error) {
-    failure = cause_of(error);
-  }
-  state->owner->waited = state->owner->waited + std::chrono::duration<double>(Clock::now() - begin).count();
-  if (observer) observer->ended(state->name);
-  if (!failure.empty()) state->owner->fail(state->name, failure);
+  if (!state->host_waits) wait_for_device(*state);
+}
+
+/// Polls: a call that waits for the device cannot be told from one that hangs, nor given a limit.
+void Communicator::Work::wait_for_device(State& state) {
+  constexpr auto kOften = std::chrono::microseconds(20);
+  while (state.before && !state.before->query()) std::this_thread::sleep_for(kOften);
+  if (state.work->isCompleted() && !state.work->exception()) return;
+  state.owner->observe(state.name, [&]() -> std::string {
+    const auto deadline = Clock::now() + state.owner->timeout;
+    while (!state.work->isCompleted()) {
+      if (Clock::now() > deadline) return cat("not done by all within ", seconds_text(state.owner->timeout));
+      std::this_thread::sleep_for(kOften);
+    }
+    if (const std::exception_ptr error = state.work->exception()) std::rethrow_exception(error);
+    return "";
+  });
 }
 
 Communicator::Communicator() : state_(std::make_shared<State>()) {}
@@ -104,20 +161,28 @@ Communicator::Communicator(std::shared_ptr<State> state) : state_(std::move(stat
 Communicator::~Communicator() = default;
 
 std::shared_ptr<Communicator> Communicator::connect(const Launch& launch, at::Device device,
-                                                    const CommunicatorOptions& options) {
+                                                    const CommunicatorOptions& options, StopNotice* notice) {
   GATO_CHECK(launch.size >= 1 && launch.rank >= 0 && launch.rank < launch.size, "rank ", launch.rank, " of ",
              launch.size);
-  auto state = std::make_shared<State>();
+  const auto timeout = milliseconds(options.timeout_seconds);
+  if (launch.size == 1) return CommunicatorParts::over(launch, {}, {}, timeout);
+  const auto patience = milliseconds(options.connect_seconds);
+  const std::string address = own_address(launch, options.interface);
+  const StorePointer store = open_store(launch, patience);
+  if (notice != nullptr) notice->open(launch, std::make_shared<StorePointer>(store));
+  wait_for_all(store, launch, patience);
+  BackendPointer gloo = make_gloo(store, launch, address, timeout), nccl;
+  if (device.is_cuda()) nccl = make_nccl(store, launch, device, timeout);
+  return CommunicatorParts::over(launch, std::move(gloo), std::move(nccl), timeout);
+}
+
+std::shared_ptr<Communicator> CommunicatorParts::over(const Launch& launch, BackendPointer gloo, BackendPointer nccl,
+                                                      std::chrono::milliseconds timeout) {
+  auto state = std::make_shared<Communicator::State>();
   state->launch = launch;
-  if (launch.size > 1) {
-    const auto patience = milliseconds(options.connect_seconds);
-    const auto timeout = state->timeout = milliseconds(options.timeout_seconds);
-    const std::string address = own_address(launch, options.interface);
-    const StorePointer store = open_store(launch, patience);
-    wait_for_all(store, launch, patience);
-    state->gloo = make_gloo(store, launch, address, timeout);
-    if (device.is_cuda()) state->nccl = make_nccl(store, launch, device, timeout);
-  }
+  state->gloo = std::move(gloo);
+  state->nccl = std::move(nccl);
+  state->timeout = timeout;
   return std::shared_ptr<Communicator>(new Communicator(std::move(state)));
 }
 
@@ -134,7 +199,10 @@ Communicator::Work Communicator::start(std::string_view name, std::vector<at::Te
   work.state_->owner = state_;
   work.state_->name = name;
   try {
-    work.state_->work = begin(state_->backend_of(tensors.front()), tensors);
+    work.state_->before = event_now(tensors.front().device());
+    c10d::Backend& backend = state_->backend_of(tensors.front());
+    work.state_->host_waits = backend.getBackendName() == "gloo";
+    work.state_->work = begin(backend, tensors);
   } catch (const ContractError&) {
     throw;
   } catch (const std::exception& error) {

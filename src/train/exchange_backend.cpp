@@ -73,10 +73,10 @@ std::string cause_of(const std::exception& error) {
   return text.empty() ? "no reason given" : text;
 }
 
-StorePointer open_store(const Launch& launch, std::chrono::milliseconds patience) {
+StorePointer open_store(const Launch& launch, std::chrono::milliseconds patience, bool serve) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(launch.master_port);
-  options.isServer = launch.rank == 0 && !launch.agent_store;
+  options.isServer = serve && launch.rank == 0 && !launch.agent_store;
   options.waitWorkers = false;  // wait_for_all() names those that are missing
   options.timeout = patience;
   try {

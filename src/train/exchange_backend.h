@@ -8,6 +8,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "gato/core/launch.h"
+#include "gato/train/communicator.h"
 
 /// How the processes of a run find each other, and the libraries that carry what they exchange.
 namespace gato::train {
@@ -18,9 +19,10 @@ using StorePointer = c10::intrusive_ptr<c10d::Store>;
 /// The text of an error of LibTorch or Gloo in one line, without the addresses of its call stack.
 [[nodiscard]] std::string cause_of(const std::exception& error);
 
-/// The store at the master's address, with the prefix of this attempt: rank 0 serves it unless the launcher does.
-/// Throws PeerError where it does not answer within `patience`, ConfigError where rank 0 cannot serve it.
-[[nodiscard]] StorePointer open_store(const Launch& launch, std::chrono::milliseconds patience);
+/// The store at the master's address, with the prefix of this attempt: rank 0 serves it unless the launcher does, or
+/// `serve` is false since it does already. Throws PeerError where it does not answer within `patience`, ConfigError
+/// where rank 0 cannot serve it.
+[[nodiscard]] StorePointer open_store(const Launch& launch, std::chrono::milliseconds patience, bool serve = true);
 
 /// Waits until every rank has come to `store`. Throws PeerError naming those that did not within `patience`.
 void wait_for_all(const StorePointer& store, const Launch& launch, std::chrono::milliseconds patience);
@@ -36,6 +38,12 @@ void wait_for_all(const StorePointer& store, const Launch& launch, std::chrono::
 /// NCCL between all ranks' GPUs, from libgato_nccl.so beside the program. Throws DeviceError where it is not there.
 [[nodiscard]] BackendPointer make_nccl(const StorePointer& store, const Launch& launch, at::Device device,
                                        std::chrono::milliseconds timeout);
+
+/// A communicator of backends that are there; `nccl` may be null. `timeout` is of every operation.
+struct CommunicatorParts {
+  [[nodiscard]] static std::shared_ptr<Communicator> over(const Launch& launch, BackendPointer gloo,
+                                                          BackendPointer nccl, std::chrono::milliseconds timeout);
+};
 
 /// What libgato_nccl.so gives out under the name kNcclEntry.
 constexpr const char* kNcclEntry = "gato_make_nccl_backend";

@@ -88,24 +88,24 @@ std::optional<CheckpointInfo> choose_checkpoint(const Path& folder, SaveRank pla
                             "run does not begin anew over them; give run.dir another folder, or move them away"));
 }
 
-namespace {
-
-/// The tensors that `from` stands for.
-checkpoint::TensorSet open_weights(const Path& from) {
+Path find_initial_weights(const Path& from) {
   const run::RunFolder folder(from);
-  if (!fs::is_directory(folder.checkpoints_path())) {
-    if (fs::exists(from / checkpoint::kManifestName)) {
-      const auto damages = checkpoint::verify_checkpoint(from);
-      if (!damages.empty()) {
-        throw CheckpointError(
-            cat(from.string(), " is damaged: ", checkpoint::summary_of(damages), "; use another one"));
-      }
-    }
-    return checkpoint::TensorSet(from);
-  }
+  if (!fs::is_directory(folder.checkpoints_path())) return from;
   const auto newest = checkpoint::newest_valid(folder.checkpoints_path());
   if (!newest) throw ConfigError(cat(from.string(), ": the run has no valid checkpoint"));
-  return checkpoint::TensorSet(newest->path);
+  return newest->path;
+}
+
+namespace {
+
+checkpoint::TensorSet open_weights(const Path& from) {
+  if (fs::exists(from / checkpoint::kManifestName)) {
+    const auto damages = checkpoint::verify_checkpoint(from);
+    if (!damages.empty()) {
+      throw CheckpointError(cat(from.string(), " is damaged: ", checkpoint::summary_of(damages), "; use another one"));
+    }
+  }
+  return checkpoint::TensorSet(from);
 }
 
 bool is_wanted(const InitialWeights& weights, const std::string& name) {
@@ -160,16 +160,16 @@ std::string load_initial_weights(const InitialWeights& weights, model::Model& mo
             listed));
   }
   // Everything is read before anything is changed.
-  const at::Tensor host = model.store().values().cpu().clone();
+  std::vector<at::Tensor> read;
   for (const model::Segment* segment : fitting) {
     const auto& info = tensors.info(segment->name);
     const std::string where = cat(tensors.file_of(segment->name).string(), ": ", segment->name);
     if (!info.dtype) throw CheckpointError(cat(where, ": values of unknown type ", info.dtype_name));
     const auto values = checkpoint::to_floats(*info.dtype, tensors.read(segment->name), where);
-    std::copy(values.begin(), values.end(), host.mutable_data_ptr<float>() + segment->offset);
+    read.push_back(at::empty({segment->size}, at::kFloat));
+    std::copy(values.begin(), values.end(), read.back().mutable_data_ptr<float>());
   }
-  model.store().values().copy_(host);
-  model.store().values_changed();
+  for (size_t i = 0; i < fitting.size(); ++i) model.store().assign(*fitting[i], read[i]);
   if (!problems.empty()) {
     log::warning("train", tensors.path().string(),
                  " fits the model in part; these keep their random values or are left ", "over:", listed);

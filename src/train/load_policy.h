@@ -21,10 +21,14 @@ using GatherTexts = std::function<std::vector<std::string>(const std::string&)>;
 
 /// What of the parameters a new run takes from elsewhere.
 struct InitialWeights {
-  Path from;  ///< A checkpoint, a run folder (its newest valid checkpoint), an export, or a safetensors file.
+  Path from;  ///< As find_initial_weights gives it: a checkpoint, an export, or a safetensors file.
   std::vector<std::string> include = {"*"}, exclude = {};  ///< Patterns of parameter names.
   bool strict = true;
 };
+
+/// What `train.init_from` names: of a run folder its newest valid checkpoint, otherwise itself. ConfigError for a run
+/// without one.
+[[nodiscard]] Path find_initial_weights(const Path& from);
 
 /// Fills the parameters of `model` whose names match from elsewhere, converting BF16, F16 and F64. Those that are
 /// missing there, have another shape or no match in the model are listed: in a CheckpointError if strict (and nothing

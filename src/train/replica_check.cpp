@@ -45,10 +45,12 @@ std::vector<int64_t> odd_ranks(const std::vector<std::string>& digests) {
   return odd;
 }
 
-void check_replicas(Communicator& communicator, const at::Tensor& values, int64_t step) {
+void check_replicas(Communicator& communicator, const std::vector<at::Tensor>& parameters, int64_t step) {
   if (communicator.alone()) return;
   const profile::Scope scope("comparing parameters");
-  const std::vector<int64_t> odd = odd_ranks(communicator.gather(digest_of(values), "digests of the parameters"));
+  std::string digests;
+  for (const at::Tensor& buffer : parameters) digests += digest_of(buffer);
+  const std::vector<int64_t> odd = odd_ranks(communicator.gather(digests, "digests of the parameters"));
   if (odd.empty()) return;
   std::vector<std::string> names;
   for (const int64_t rank : odd) names.push_back(cat(rank));

@@ -19,6 +19,6 @@ namespace gato::train {
 
 /// To be called by all processes at once. Throws DivergedError at every one of them, naming the odd ranks, when their
 /// parameters differ.
-void check_replicas(Communicator& communicator, const at::Tensor& values, int64_t step);
+void check_replicas(Communicator& communicator, const std::vector<at::Tensor>& parameters, int64_t step);
 
 }  // namespace gato::train

@@ -50,7 +50,8 @@ std::string name_of_start(Communicator& communicator) {
 
 }  // namespace
 
-/// Ends a process that is asked to stop before there is anything to save, however it waits.
+/// Ends a process that is asked to stop before there is anything to save, and one of whose run another process was,
+/// however it waits.
 struct RunGuard::StopWatcher {
   std::mutex mutex;
   std::condition_variable changed;
@@ -61,14 +62,22 @@ struct RunGuard::StopWatcher {
     thread = std::thread([this, &guard] {
       ::pthread_setname_np(::pthread_self(), "stop watcher");
       constexpr auto kOften = std::chrono::milliseconds(100);
-      constexpr int kGrace = 20;  // of these: whoever polls the signal by itself ends in better order
-      int asked = 0;
+      constexpr int kGrace = 20;   // of these: whoever polls the signal by itself ends in better order
+      constexpr int kListen = 10;  // of these between looks at what others say
       std::unique_lock lock(mutex);
-      while (!stop && asked < kGrace) {
+      for (int asked = 0, looks = 0; !stop && !guard.is_training();) {
         changed.wait_for(lock, kOften);
-        asked = stop_requested() && !guard.training_ ? asked + 1 : 0;
+        if (stop || guard.is_training()) return;
+        lock.unlock();  // the store may take its time
+        if (stop_requested()) guard.announce_stop();
+        asked = stop_requested() ? asked + 1 : 0;
+        if (asked == kGrace) guard.stop_before_training(guard.own_stop());
+        if (++looks % kListen == 0) {
+          const std::string word = guard.notice_.heard();
+          if (!word.empty() && !stop_requested()) guard.stop_before_training(word);
+        }
+        lock.lock();
       }
-      if (!stop) guard.stop_before_training();
     });
   }
   ~StopWatcher() {
@@ -127,7 +136,26 @@ void RunGuard::begin_attempt(int64_t attempt) {
   static_cast<void>(strike("start"));
 }
 
-void RunGuard::begin_training() { training_ = true; }
+void RunGuard::begin_training() {
+  Stage before = Stage::kStarting;
+  if (!stage_.compare_exchange_strong(before, Stage::kTraining) && before == Stage::kStopping) {
+    throw Interrupted(own_stop());
+  }
+}
+
+std::string RunGuard::own_stop() const {
+  return cat("rank ", launch_.rank, " was stopped by signal ", stop_signal(),
+             " before training began: there is nothing to save");
+}
+
+/// What another process said that did not begin to train; later there can be none.
+std::string RunGuard::stop_of_others() { return has_stepped_ ? "" : notice_.heard(); }
+
+/// From here on this process does not begin to train: the others count on that.
+void RunGuard::announce_stop() {
+  Stage before = Stage::kStarting;
+  if (stage_.compare_exchange_strong(before, Stage::kStopping)) notice_.announce(own_stop());
+}
 
 void RunGuard::begin_step(int64_t step) {
   step_ = step;
@@ -140,6 +168,7 @@ void RunGuard::begin_step(int64_t step) {
 }
 
 void RunGuard::end_step() {
+  has_stepped_ = true;
   watchdog_->add_step(now() - step_began_);
   const std::lock_guard lock(mutex_);
   phases_.assign(1, {"between steps", Limit::kStep, false, now()});
@@ -178,6 +207,7 @@ void RunGuard::ended(std::string_view) { pop(); }
 /// which may hang as well.
 void RunGuard::failed(std::string_view operation, std::string_view cause) {
   end_within(kDiagnosing);
+  if (!stop_of_others().empty()) return;  // watch() says so
   log::error("train", "step ", step_.load(), ": the exchange '", operation, "' failed: ", cause);
   remember_stacks();
   const std::string message = blame(cat("'", operation, "': ", cause));
@@ -201,11 +231,12 @@ void RunGuard::remember_stacks() {
 
 std::optional<FaultKind> RunGuard::strike(std::string_view where) const { return faults_.strike(where, step_); }
 
-/// The failure with who is to blame for it.
-std::string RunGuard::blame(const std::string& failure) {
+/// The failure with who is to blame for it; as it is where nobody is lost and that is asked for.
+std::string RunGuard::blame(const std::string& failure, bool only_if_lost) {
   const run::HeartbeatOptions* own = heartbeat_ ? &heartbeat_->options() : nullptr;
-  if (own == nullptr) return failure;
+  if (own == nullptr || (only_if_lost && own->size == 1)) return failure;
   const run::Diagnosis diagnosis = run::diagnose(*own, kPatience);
+  if (only_if_lost && !diagnosis.is_lost) return failure;
   return cat("at step ", step_.load(), " rank ", launch_.rank, " of ", launch_.size, " cannot go on: ", diagnosis.text,
              " (", failure, "). The same command goes on from the last checkpoint");
 }
@@ -235,7 +266,7 @@ void RunGuard::count_failure(const std::string& message) {
 /// Launchers take the first process that ends as a reason to end the others, mpirun within a second: so nobody ends
 /// before all have saved.
 void RunGuard::leave_together() {
-  if (!training_ || !communicator_ || communicator_->alone()) return;
+  if (!is_training() || !communicator_ || communicator_->alone()) return;
   communicator_->set_observer(nullptr);
   try {
     communicator_->barrier("end of the run");
@@ -251,6 +282,8 @@ void RunGuard::watch(const std::function<void()>& body) {
     record([](run::ProgressGuard& progress) { progress.ended_well(); });
     finish(run::RankEnd::kDone, "finished");
   } catch (const Interrupted& stop) {
+    announce_stop();
+    if (!is_training()) notice_.linger();
     leave_together();
     record([](run::ProgressGuard& progress) { progress.leave(); });
     finish(run::RankEnd::kDone, stop.what());
@@ -264,6 +297,14 @@ void RunGuard::watch(const std::function<void()>& body) {
     throw;
   } catch (const PeerError& error) {
     end_within(kDiagnosing);
+    // Whoever announced a stop had not begun to train, and so nobody has done a step.
+    if (const std::string word = stop_of_others(); !word.empty()) {
+      notice_.linger();
+      record([](run::ProgressGuard& progress) { progress.leave(); });
+      finish(run::RankEnd::kDone, word);
+      log::write_to_file(log::Level::kWarning, "train", word);  // the program shows it
+      throw Interrupted(word);
+    }
     communicator_.reset();
     if (failure_.empty()) {  // it came before anybody observed
       failure_ = blame(error.what());
@@ -303,7 +344,8 @@ bool RunGuard::expired(const run::Expiry& expiry) {
     const std::lock_guard lock(mutex_);
     return phases_.back().is_exchange;
   }();
-  if (in_exchange) message = blame(message);
+  // A GPU may wait for a lost process while the host believes to be at work.
+  message = blame(message, /*only_if_lost=*/!in_exchange);
   log::error("train", message);  // no program will
   finish(in_exchange ? run::RankEnd::kPeer : run::RankEnd::kFailed, message);
   int code = kPeerExit;
@@ -316,11 +358,13 @@ bool RunGuard::expired(const run::Expiry& expiry) {
   ::_exit(code);
 }
 
-void RunGuard::stop_before_training() {
-  end_within(5);
-  log::warning("train", "stopped by signal ", stop_signal(), " before training began: there is nothing to save");
-  if (heartbeat_) heartbeat_->end(run::RankEnd::kDone, "stopped before training began");
+void RunGuard::stop_before_training(const std::string& why) {
+  constexpr unsigned kLongest = 8;  // seconds, the others' included
+  end_within(kLongest);
+  log::warning("train", why);
+  if (heartbeat_) heartbeat_->end(run::RankEnd::kDone, why);
   record([](run::ProgressGuard& progress) { progress.leave(); });
+  notice_.linger();
   ::_exit(kPreemptedExit);
 }
 

@@ -15,6 +15,7 @@
 #include "gato/run/watchdog.h"
 #include "gato/train/communicator.h"
 #include "gato/train/config.h"
+#include "stop_notice.h"
 
 /// What keeps a run of one or many processes from hanging, from failing for ever, and from failing without a word
 /// (docs/reliability.md).
@@ -42,9 +43,12 @@ class RunGuard : public OperationObserver {
   /// The attempt's number, from which failures are counted and faults injected. Throws NoProgressError (rank 0).
   void begin_attempt(int64_t attempt);
 
-  /// Training begins: from now on a stop signal is obeyed at the next step; before, it ends the process within seconds
-  /// with 75, whatever it waits for, since there is nothing to save.
+  /// Training begins: from now on a stop signal is obeyed at the next step; before, one to any process ends all of them
+  /// within seconds with 75, whatever they wait for, since there is nothing to save. Throws Interrupted where that is
+  /// under way.
   void begin_training();
+  /// To be opened with the store.
+  [[nodiscard]] StopNotice& stop_notice() { return notice_; }
   void begin_step(int64_t step);  ///< From 1.
   void end_step();
 
@@ -79,8 +83,12 @@ class RunGuard : public OperationObserver {
   void tell(const Phase& phase);
   [[nodiscard]] bool expired(const run::Expiry& expiry);
   [[nodiscard]] bool may_wait_on();
-  void stop_before_training();
-  [[nodiscard]] std::string blame(const std::string& failure);
+  [[nodiscard]] bool is_training() const { return stage_ == Stage::kTraining; }
+  void announce_stop();
+  [[nodiscard]] std::string own_stop() const;
+  [[nodiscard]] std::string stop_of_others();
+  [[noreturn]] void stop_before_training(const std::string& why);
+  [[nodiscard]] std::string blame(const std::string& failure, bool only_if_lost = false);
   void remember_stacks();
   void leave_together();
   void finish(run::RankEnd end, const std::string& message);
@@ -90,7 +98,10 @@ class RunGuard : public OperationObserver {
   const TrainingConfig& config_;
   Launch launch_;
   std::atomic<int64_t> step_{0};
-  std::atomic<bool> training_{false};
+  enum class Stage { kStarting, kStopping, kTraining };
+  std::atomic<Stage> stage_{Stage::kStarting};
+  std::atomic<bool> has_stepped_{false};
+  StopNotice notice_;
   double step_began_ = 0;  // seconds of a steady clock
   InjectedFaults faults_;
   std::shared_ptr<Communicator> communicator_;

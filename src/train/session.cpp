@@ -3,27 +3,23 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/version.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
+#include <utility>
 
-#include "attention_record.h"
-#include "gato/checkpoint/retention.h"
 #include "gato/core/launch.h"
 #include "gato/core/log.h"
 #include "gato/core/profile.h"
 #include "gato/core/signals.h"
 #include "gato/core/threads.h"
-#include "gato/core/version.h"
-#include "gato/run/checkpoint_use.h"
 #include "gato/run/evaluation_queue.h"
 #include "gato/train/batch_tensors.h"
 #include "load_policy.h"
 #include "micro_batch.h"
 #include "replica_check.h"
-#include "resume_rules.h"
 
 namespace gato::train {
 namespace {
@@ -36,234 +32,7 @@ std::string domain_text(const std::map<std::string, double>& losses) {
   return join(parts, ", ");
 }
 
-TrainingConfig expanded(TrainingConfig config) {
-  data::expand_mixture_files(config.data);
-  return config;
-}
-
-/// Of several processes on a host each has a GPU of its own.
-at::Device device_of(const std::string& name, const Launch& launch) {
-  const bool any_gpu = name == "cuda" || (name == "auto" && kernels::num_gpus() > 0);
-  if (launch.local_size == 1 || !any_gpu) return kernels::open_device(name);
-  if (launch.local_rank >= kernels::num_gpus()) {
-    throw DeviceError(cat("this host has ", launch.local_size, " processes of the run and ", kernels::num_gpus(),
-                          " GPUs; start one process per GPU, or set train.device: cpu"));
-  }
-  return kernels::open_device(cat("cuda:", launch.local_rank));
-}
-
-/// Before anything is opened: a batch that does not divide is no reason to wait for others.
-TrainingConfig checked(const TrainingConfig& config, const Launch& launch) {
-  static_cast<void>(rows_per_process(config.train, launch.size));
-  return expanded(config);
-}
-
 }  // namespace
-
-Session::Session(const TrainingConfig& config, const Launch& launch, RunGuard& guard,
-                 const std::vector<std::string>& command, int64_t profiled_steps)
-    : guard_(guard),
-      launch_(launch),
-      device_(device_of(config.train.device, launch)),
-      config_(checked(config, launch)),
-      processes_(Communicator::connect(launch, device_, config.comm)),
-      folder_(config.run.dir),
-      began_(find_start()),
-      data_(open_data(config_, folder_, began_.next_row)),
-      profiled_steps_(profiled_steps),
-      losses_(*data_.plan),
-      shares_(*data_.plan) {
-  check_attention_setting(config_, device_);
-  meet();
-  make_model();
-  stepper_ = std::make_unique<Stepper>(config_, *shared_, *model_, optimizer_);
-  if (is_first()) {
-    folder_.lock();
-    folder_.create();
-  }
-  processes_->barrier("the run folder");
-  guard_.join(processes_, folder_.root());
-  if (is_first()) checkpoint::clean_checkpoints(folder_.checkpoints_path());
-  if (began_.checkpoint) {
-    state_ = load_checkpoint(began_.checkpoint->path, *model_, optimizer_);
-    last_saved_step_ = last_tried_step_ = state_.step;
-    log::info("train", "goes on from ", began_.checkpoint->path.string(), " (step ", state_.step, " of ",
-              config_.train.steps, ")");
-  } else if (!config_.train.init_from.empty()) {
-    log::info("train", load_initial_weights({config_.train.init_from, config_.train.init_include,
-                                             config_.train.init_exclude, config_.train.init_strict},
-                                            *model_));
-  }
-  state_.processes = processes_->size();
-  make_saver();
-  record_data();
-  wait_for_work_of_others("recording of the data");
-  choose_attention();
-  if (config_.train.micro_batch_rows.is_auto()) measure_micro_batch();
-  config_yaml_ = dump_config(config_);
-  if (is_first()) {
-    folder_.write_config(config_yaml_);
-    attempt_ = folder_.begin_attempt({{"gato", version()}, {"compiler", compiler_version()}, {"torch", TORCH_VERSION}},
-                                     command);
-  }
-  attempt_ = std::stoll(from_first(cat(attempt_), "number of the attempt"));
-  guard_.begin_attempt(attempt_);
-  for (const run::StepRecord& record : run::read_steps(folder_.steps_path())) {
-    if (record.step > state_.step) break;
-    loss_outliers_.add(record.loss);
-    norm_outliers_.add(record.gradient_norm);
-  }
-  if (!is_first()) return;
-  metrics_ = std::make_unique<run::MetricsWriter>(folder_.metrics_path(), attempt_);
-  step_log_ = std::make_unique<run::StepLogWriter>(folder_.steps_path());
-  tensorboard_ = std::make_unique<run::TensorBoardWriter>(folder_.tensorboard_path("train"), attempt_, state_.step);
-  static_files_ = std::make_shared<const StaticFiles>(
-      make_static_files(config_, data_, folder_.root() / cat("scratch-", attempt_)));
-}
-
-/// Before anything measures memory: the saver takes what its copy needs now and keeps it.
-void Session::make_saver() {
-  const auto delete_old = [root = folder_.root(), train = config_.train] {
-    const run::RunFolder folder(root);
-    checkpoint::Retention retention{train.keep_checkpoints, train.keep_every, train.keep_best};
-    if (train.keep_best > 0) {
-      retention.scores = run::scores_by_step(folder, train.best_by, train.best_is == BestIs::kMax);
-    }
-    retention.in_use = [&] { return run::checkpoints_in_use(folder); };
-    checkpoint::prune(folder.checkpoints_path(), retention);
-  };
-  saver_ = std::make_unique<BackgroundSaver>(
-      model_->store(), optimizer_,
-      SaverOptions{folder_.checkpoints_path(), place(), from_first(checkpoint::process_tag(), "name of the saves"),
-                   config_.train.background_save, delete_old});
-}
-
-void Session::make_model() {
-  const model::ModelShape shape = model_shape(*data_.vocabulary);
-  try {
-    model_ = std::make_unique<model::Model>(config_.model, shape, static_cast<uint64_t>(config_.train.seed),
-                                            model::Model::Purpose::kTraining, device_,
-                                            bucket_layout(model::total(model::parameters_by_part(config_.model, shape)),
-                                                          processes_->size(), config_.comm.bucket_mib));
-    shared_ = std::make_unique<SharedParameters>(processes_, model_->store(), config_.train.shard_optimizer);
-    optimizer_ = shared_->make_optimizer();
-  } catch (const std::exception& error) {
-    if (!is_out_of_memory(error)) throw;
-    const model::StepShape nothing_yet;
-    throw DeviceError(explain_out_of_memory(config_, shape, nothing_yet, error.what()));
-  }
-}
-
-Session::Start Session::find_start() {
-  // Whoever sets damaged checkpoints aside must be alone in the folder.
-  if (is_first() && std::filesystem::exists(folder_.checkpoints_path())) folder_.lock();
-  const auto newest = choose_checkpoint(folder_.checkpoints_path(), place(), [this](const std::string& text) {
-    wait_for_work_of_others("reading of the newest checkpoint");
-    return processes_->gather(text, "newest checkpoint");
-  });
-  if (!newest) return {};
-  const checkpoint::Checkpoint checkpoint(newest->path);
-  const std::string origin = (newest->path / "training_state.json").string();
-  const TrainingState state = parse_training_state(checkpoint.read("training_state.json"), origin);
-  check_same_run(checkpoint, state);
-  return {newest, state.next_row};
-}
-
-/// What was measured when the run began stays: another micro-batch adds gradients up in another order.
-void Session::check_same_run(const checkpoint::Checkpoint& checkpoint, const TrainingState& state) {
-  const std::string origin = (checkpoint.path() / "config.yaml").string();
-  const auto recorded = read_config<TrainingConfig>(parse_yaml(checkpoint.read("config.yaml"), origin));
-  const bool same_processes = state.processes == processes_->size();
-  if (config_.train.micro_batch_rows.is_auto() && same_processes)
-    config_.train.micro_batch_rows = recorded.train.micro_batch_rows;
-  std::vector<ChangedSetting> changed = changed_fixed_settings(recorded, config_, same_processes);
-  const std::string& model = config_.tokenizer.model;
-  if (model.empty() || std::filesystem::exists(model)) {  // a missing one is told with its remedy when it is opened
-    const std::string now_text = model.empty() ? "" : read_file(model);
-    const std::string before_text = checkpoint.has("tokenizer.model") ? checkpoint.read("tokenizer.model") : "";
-    if (now_text != before_text)
-      changed.push_back({"tokenizer.model", recorded.tokenizer.model, model, "the file has another content"});
-  }
-  if (changed.empty()) return;
-  throw ConfigError(cat("the run in ", folder_.root().string(), " was started with other settings (", origin,
-                        ") that cannot change when it goes on:\n", describe(changed),
-                        "\ngive run.dir another folder, or the old settings to go on"));
-}
-
-/// On a GPU `auto` tries what there is on the first micro-batches of this run. What came of it is in attention.json,
-/// and stays for the rest of the run on this kind of GPU. A route that was named must compute the right thing.
-void Session::choose_attention() {
-  set_attention(config_, device_);
-  const data::RowBuilder builder(data_.plan, true, quarantine_);
-  if (device_.is_cpu() || config_.kernels.attention != kernels::AttentionRoute::kAuto ||
-      config_.model.position == model::PositionEncoding::kRelative) {
-    if (!device_.is_cpu()) check_named_route(config_, builder.build(state_.next_row, 1), device_);
-    return;
-  }
-  const auto use = [this](kernels::AttentionRoute route) {  // rank 0's, for all
-    const std::string chosen = from_first(cat(static_cast<int>(route)), "choice of attention");
-    kernels::set_attention_route(static_cast<kernels::AttentionRoute>(std::stoi(chosen)));
-  };
-  AttentionRecord record;
-  record.device = kernels::gpu_properties(device_).name;
-  record.own_is_proven = kernels::kernels_are_proven(device_);
-  const Path path = folder_.root() / kAttentionFile;
-  const auto before = began_.checkpoint ? recorded_route(path, record.device, record.own_is_proven) : std::nullopt;
-  if (before && !(config_.train.cuda_graph && !kernels::can_be_captured(*before))) {
-    use(*before);
-    log::info("train", "attention goes by ", kernels::route_name(*before), " as ", path.string(), " says");
-    return;
-  }
-  constexpr int64_t kMicroBatches = 6;    // with other sequences each
-  constexpr int64_t kRowsUnlessSaid = 8;  // where the micro-batch is measured later
-  const int64_t most = micro_rows(config_.train, processes_->size());
-  const int64_t rows = config_.train.micro_batch_rows.is_auto() ? std::min(kRowsUnlessSaid, most) : most;
-  record.trials = try_attention(config_, builder.build(state_.next_row, kMicroBatches * rows), rows, device_);
-  for (kernels::AttentionTrial& trial : record.trials) {
-    if (config_.train.cuda_graph && trial.problem.empty() && !kernels::can_be_captured(trial.route)) {
-      trial.problem = "cannot be part of a CUDA graph (train.cuda_graph)";
-    }
-  }
-  record.route = kernels::choose_attention_route(record.trials, record.own_is_proven);
-  use(record.route);
-  if (is_first()) write_file_atomic(path, to_json(record));
-  log::info("train", "kernels.attention auto: ", kernels::route_name(record.route), " of\n", attention_table(record));
-}
-
-void Session::measure_micro_batch() {
-  const data::RowBuilder builder(data_.plan, true, quarantine_);
-  const data::Batch batch = builder.build(state_.next_row, rows_per_process(config_.train, processes_->size()));
-  const int64_t budget = memory_budget(device_.is_cpu() ? 0.8 / static_cast<double>(launch_.local_size) : 0.8, device_);
-  const MicroBatchChoice choice = choose_micro_batch(*model_, config_, batch, budget);
-  kernels::release_cached_memory(device_);
-  std::vector<std::string> tried;
-  for (const auto& [rows, bytes] : choice.measured)
-    tried.push_back(cat(rows, rows == 1 ? " row " : " rows ", format_bytes(static_cast<double>(bytes))));
-  log::info("train", "train.micro_batch_rows auto: ", choice.rows, " of ", batch.rows,
-            " rows at once (measured: ", join(tried, ", "), "; ", format_bytes(static_cast<double>(budget)),
-            " are free for it)");
-  config_.train.micro_batch_rows.rows = choice.rows;
-  for (const std::string& rows : processes_->gather(cat(choice.rows), "rows per forward pass")) {
-    int64_t& least = config_.train.micro_batch_rows.rows;
-    least = std::min<int64_t>(least, std::stoll(rows));
-  }
-}
-
-/// Keeps what was opened in the run folder: the schedule with its shards, and what the filters left.
-void Session::record_data() {
-  for (const std::string& note : data_.notes) log::info("train", note);
-  const std::string schedule = data::to_json(data_.record);
-  const auto before = folder_.read_schedule();
-  if (is_first() && (!before || *before != schedule)) folder_.write_schedule(schedule);
-  quarantine_ = open_quarantine(config_, *data_.plan, folder_.quarantine_path(), is_first());
-  if (quarantine_ && !quarantine_->empty())
-    log::warning("train", quarantine_->entries().size(),
-                 " episodes are left out: ", folder_.quarantine_path().string());
-  if (config_.data.filters.empty() || !is_first()) return;
-  const auto reports = data::filter_shards(shards_of(data_.plan->sources()), config_.data.filters);
-  write_file_atomic(folder_.root() / "filters.json", data::filter_json(reports));
-  log::info("train", "filters:\n", data::filter_table(reports));
-}
 
 void Session::print_shares() const {
   log::info("train", model_->store().num_parameters(), " parameters; rows of ", config_.data.row_tokens, " tokens, ",
@@ -281,8 +50,8 @@ void Session::print_shares() const {
 TrainingOutcome Session::run() {
   print_shares();
   wait_for_work_of_others("what every checkpoint holds");
-  window_exchanged_ = processes_->seconds_waited();
-  start_ = window_start_ = Clock::now();
+  start_ = Clock::now();
+  clock_.restart();
   seconds_before_ = state_.seconds;
   tokens_before_ = state_.tokens;
   first_step_ = state_.step;
@@ -306,11 +75,12 @@ TrainingOutcome Session::run() {
       guard_.end_step();
       if (due(config_.train.check_replicas_every)) {
         shared_->finish_values();
-        check_replicas(*processes_, model_->store().values(), state_.step);
+        check_replicas(*processes_, shared_->replicas(), state_.step);
       }
       if (due(config_.train.log_every) || state_.step == config_.train.steps) log_point();
       if (due(config_.train.validate_every) || state_.step == config_.train.steps) validate();
-      if (due(config_.train.checkpoint_every) || agreed_.save > 0) begin_save();
+      if (std::exchange(save_is_asked_, false) || due(config_.train.checkpoint_every)) begin_save();
+      if (!is_alone()) continue;  // who settle a save together
       if (const auto outcome = saver_->poll()) report(*outcome);
     }
   } catch (const Interrupted&) {
@@ -335,7 +105,7 @@ TrainingOutcome Session::run() {
 /// What GATO_FAULTS asks of the trainer itself.
 void Session::fail_on_purpose(StepInput& input) {
   const std::optional<FaultKind> fault = guard_.strike("step");
-  if (fault == FaultKind::kFlip) model_->store().values().view(at::kInt).slice(0, 0, 1).bitwise_xor_(1);
+  if (fault == FaultKind::kFlip) shared_->replicas().front().view(at::kInt).slice(0, 0, 1).bitwise_xor_(1);
   if (fault != FaultKind::kNan) return;
   for (StepInput::MicroBatch& micro : input.micro) {
     at::Tensor& weights = micro.tensors.loss.weights;
@@ -395,13 +165,17 @@ void Session::out_of_memory(const data::Batch& batch, const std::string& cause) 
 
 void Session::step(const StepInput& input) {
   const data::Batch& batch = input.batch;
-  // While a GPU computes, the input of the step after this one is fetched and copied.
-  const auto fetch_ahead = [&] {
-    if (device_.is_cpu() || state_.step + 1 >= config_.train.steps) return;
+  // While a GPU computes, the input of the step after this one is fetched and copied. Several processes do so
+  // everywhere, and say with this step whether they can go on to the next.
+  const auto fetch_ahead = [&]() -> StepSignals {
+    const bool is_last = state_.step + 1 >= config_.train.steps;
+    if (is_last || (is_alone() && device_.is_cpu())) return is_alone() ? StepSignals() : own_signals();
+    if (!is_alone()) return fetch_and_signal();
     try {
       ahead_ = fetch_input();
-    } catch (const Interrupted&) {  // the step is shared with other processes: begin_step() tells them of the stop
+    } catch (const Interrupted&) {  // begin_step() sees the signal itself
     }
+    return {};
   };
   const StepResult result = [&] {
     const TrainingState before = state_;
@@ -413,7 +187,8 @@ void Session::step(const StepInput& input) {
       out_of_memory(batch, error.what());
     }
   }();
-  window_tokens_ += input.tokens;
+  if (!is_alone()) take(result.agreed);
+  window_tokens_ += result.agreed.tokens;
   window_steps_ += 1;
   shares_.add(batch);
   note(batch, result);
@@ -456,6 +231,7 @@ void Session::refuse_step(const std::string& why) {
 /// (practice of PaLM, Chowdhery et al. 2022, section 5.1). The second time is once too often.
 void Session::roll_back() {
   const RunGuard::Activity activity(guard_, "rolling back", RunGuard::Limit::kLong);
+  const TrainingClock::Pause pause(clock_);
   if (step_log_) step_log_->flush();
   settle_save();
   shared_->finish_values();
@@ -488,8 +264,8 @@ bool Session::out_of_time() const {
 void Session::log_point() {
   losses_.add_up(*processes_);
   shares_.add_up(*processes_);
-  const auto now = Clock::now();
-  const double elapsed = std::max(1e-9, std::chrono::duration<double>(now - window_start_).count());
+  const TrainingClock::Stretch stretch = clock_.restart();
+  const double elapsed = std::max(1e-9, stretch.seconds);
   const double waited = loader_->seconds_waited();
   const double rate = static_cast<double>(window_tokens_) / elapsed;
   const double left = elapsed / static_cast<double>(std::max<int64_t>(1, window_steps_)) *
@@ -500,7 +276,7 @@ void Session::log_point() {
             domain_text(domains), ")  lr ", lr, "  |g| ", format_fixed(gradient_norm_, 2), "  ", format_count(rate),
             " tok/s  ", format_seconds(left), " left");
   run::MetricValues values;
-  tell_times(values, elapsed, waited - window_waited_);
+  tell_times(values, stretch, waited - window_waited_);
   tell_loader((waited - window_waited_) / elapsed);
   for (const auto& [domain, loss] : domains) values["train/loss/" + domain] = loss;
   for (const auto& [task, loss] : losses_.task_means()) values["train/task_loss/" + task] = loss;
@@ -525,7 +301,6 @@ void Session::log_point() {
   losses_.clear();
   shares_.clear();
   worst_loss_z_ = worst_norm_z_ = 0;
-  window_start_ = now;
   window_tokens_ = window_steps_ = 0;
   window_waited_ = waited;
 }
@@ -542,7 +317,14 @@ void Session::tell_loader(double waited_share) const {
 void Session::write_metrics(const run::MetricValues& values, int64_t step, int64_t tokens) {
   if (!is_first()) return;
   metrics_->write(step, tokens, values);
-  tensorboard_->write(step, values);
+  try {
+    tensorboard_->write(step, values);
+  } catch (const IoError& error) {
+    static std::atomic<int64_t> failures{0};
+    if (log::every(failures, 100)) {
+      log::warning("train", "TensorBoard will not show step ", step, ", which metrics.jsonl has: ", error.what());
+    }
+  }
 }
 
 bool Session::validated_before() const {
@@ -557,7 +339,7 @@ void Session::validate() {
   if (!data_.validation_plan || config_.train.validation_rows == 0) return;
   const RunGuard::Activity activity(guard_, "validation", RunGuard::Limit::kLong);
   static_cast<void>(guard_.strike("validation"));
-  const auto begin = Clock::now();
+  const TrainingClock::Pause pause(clock_);
   const at::NoGradGuard no_grad;
   shared_->finish_values();
   // A list of its own: entries hold row numbers, and these are of other rows.
@@ -588,7 +370,6 @@ void Session::validate() {
   write_metrics(values, state_.step, state_.tokens);
   log::info("train", "validation at step ", state_.step, ": loss ", format_fixed(losses.mean(), 3), " (",
             domain_text(validation_loss_), ")");
-  window_start_ += Clock::now() - begin;  // so that tokens/s speaks of training alone
 }
 
 /// Copies what there is, and lets it be written while training goes on.
@@ -596,18 +377,18 @@ void Session::begin_save(SaveCare care) {
   if (last_tried_step_ == state_.step) return;
   const RunGuard::Activity activity(guard_, "saving", RunGuard::Limit::kLong);
   static_cast<void>(guard_.strike("save"));
+  const TrainingClock::Pause pause(clock_);
   const auto begin = Clock::now();
   if (!is_alone()) settle_save();
   shared_->finish_values();
-  check_replicas(*processes_, model_->store().values(), state_.step);
+  check_replicas(*processes_, shared_->replicas(), state_.step);
   state_.seconds = seconds_before_ + std::chrono::duration<double>(begin - start_).count();
   if (step_log_) step_log_->flush();
   last_tried_step_ = state_.step;
-  commit_is_due_ = !is_alone();
+  commit_is_due_ = outcome_is_due_ = !is_alone();
   saver_->start(
       {state_, config_yaml_, attempt_, static_files_, care == SaveCare::kVerified, care == SaveCare::kHurried});
   if (!config_.train.background_save && !is_alone()) settle_save();  // the others have no file to write
-  window_start_ += Clock::now() - begin;
 }
 
 /// On return the present state is on disk. Throws CheckpointError when it could not be saved.
@@ -626,6 +407,7 @@ void Session::save_now(SaveCare care) {
 /// One save that failed is told and training goes on: the next may succeed. When none does there is no use in going on.
 void Session::report(const SaveOutcome& outcome) {
   last_save_problem_ = outcome.problem;
+  save_failures_ = outcome.saved ? 0 : save_failures_ + 1;
   if (outcome.saved) {
     last_saved_step_ = outcome.step;
     log::info("train", "saved ", (folder_.checkpoints_path() / checkpoint::step_name(outcome.step)).string(), " (",
@@ -637,7 +419,7 @@ void Session::report(const SaveOutcome& outcome) {
     if (is_first()) run::queue_evaluations(folder_);
     return;
   }
-  const int64_t failures = saver_->failures_in_a_row();
+  const int64_t failures = save_failures_;
   const std::string newest =
       last_saved_step_ < 0 ? "there is no checkpoint yet" : cat("the newest checkpoint is of step ", last_saved_step_);
   if (failures >= config_.train.save_failures) {

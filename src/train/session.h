@@ -22,6 +22,7 @@
 #include "shared_parameters.h"
 #include "step.h"
 #include "step_signals.h"
+#include "training_clock.h"
 
 namespace gato::train {
 
@@ -63,19 +64,28 @@ class Session {
   [[nodiscard]] std::string from_first(const std::string& text, const char* name) const;
   void wait_for_work_of_others(const char* work) const;
   void meet() const;
+  [[nodiscard]] Path choose_initial_weights() const;
+  [[nodiscard]] StepSignals own_signals();
+  [[nodiscard]] StepSignals fetch_and_signal();
+  void take(const StepSignals& agreed);
   [[nodiscard]] bool begin_step(StepInput& input);
   [[nodiscard]] bool share_damage();
   [[nodiscard]] bool stop_agreed() const;
   void commit_save();
   void settle_save();
-  void tell_times(run::MetricValues& values, double elapsed, double data_waited);
+  void tell_times(run::MetricValues& values, const TrainingClock::Stretch& stretch, double data_waited);
 
+  // Before the first step (session_start.cpp)
   void make_model();
+  void make_saver();
+  void load_start();
+  void open_records(const std::vector<std::string>& command);
   [[nodiscard]] Start find_start();
   void check_same_run(const checkpoint::Checkpoint& checkpoint, const TrainingState& state);
   void measure_micro_batch();
   void choose_attention();
   void record_data();
+
   void tell_loader(double waited_share) const;
   void print_shares() const;
   [[nodiscard]] StepInput fetch_input();
@@ -90,7 +100,6 @@ class Session {
   void log_point();
   void validate();
   [[nodiscard]] bool validated_before() const;
-  void make_saver();
   void begin_save(SaveCare care = SaveCare::kUsual);
   void save_now(SaveCare care = SaveCare::kUsual);
   void report(const SaveOutcome& outcome);
@@ -126,8 +135,12 @@ class Session {
 
   // Of the present call
   Clock::time_point start_;
-  StepSignals agreed_;          // before the present step
-  bool commit_is_due_ = false;  // a save of several processes was started and not yet committed
+  StepSignals agreed_;           // with the last step
+  bool has_agreed_ = false;      // there was one
+  bool save_is_asked_ = false;   // by a signal to some process
+  bool commit_is_due_ = false;   // a save of several processes was started and not yet committed
+  bool outcome_is_due_ = false;  // a save of several processes was started and not yet reported
+  int64_t save_failures_ = 0;    // in a row, alike at all processes
   StragglerWatch stragglers_;
   double seconds_before_ = 0;
   int64_t profiled_steps_ = 0, first_step_ = 0;
@@ -138,9 +151,9 @@ class Session {
   // Since the last log point
   LabelMeter losses_;
   ShareMeter shares_;
-  Clock::time_point window_start_;
+  TrainingClock clock_{[this] { return processes_->seconds_waited(); }};
   int64_t window_tokens_ = 0, window_steps_ = 0;
-  double gradient_norm_ = 0, window_waited_ = 0, window_exchanged_ = 0;
+  double gradient_norm_ = 0, window_waited_ = 0;
   double worst_loss_z_ = 0, worst_norm_z_ = 0;
   Outliers loss_outliers_, norm_outliers_;
 };

@@ -1,6 +1,10 @@
 // What a session does because it is one of many processes.
+#include <algorithm>
+
+#include "gato/core/error.h"
 #include "gato/core/log.h"
 #include "gato/core/signals.h"
+#include "load_policy.h"
 #include "session.h"
 
 namespace gato::train {
@@ -33,37 +37,55 @@ void Session::meet() const {
             config_value_yaml(config_.train.micro_batch_rows), ")");
 }
 
-/// Gets the next step's input, and the word of all processes on whether it is to be computed. False when time is up.
+/// What this process has to say to the others now.
+StepSignals Session::own_signals() {
+  StepSignals own;
+  own.stop = stop_requested() ? 1 : 0;
+  own.out_of_time = out_of_time() ? 1 : 0;
+  own.save = take_save_request() ? 1 : 0;
+  if (quarantine_ && !is_alone()) own.damage = static_cast<int64_t>(quarantine_->num_news());
+  own.parts_written = commit_is_due_ && saver_->written() ? 1 : 0;
+  own.save_ended = is_first() && outcome_is_due_ && !commit_is_due_ && saver_->ended() ? 1 : 0;
+  return own;
+}
+
+/// Fetches the next step's input unless it is there. What was found damaged on the way is among the signals then.
+/// A stop signal while it waits for data is told like any other.
+StepSignals Session::fetch_and_signal() {
+  bool stopped = false;
+  try {
+    if (!ahead_ && !stop_requested() && !out_of_time()) ahead_ = fetch_input();
+  } catch (const Interrupted&) {  // the step is shared with others, who must hear of it
+    stopped = true;
+  }
+  StepSignals own = own_signals();
+  if (stopped) own.stop = 1;
+  return own;
+}
+
+void Session::take(const StepSignals& agreed) {
+  agreed_ = agreed;
+  has_agreed_ = true;
+  if (agreed.save > 0) save_is_asked_ = true;
+}
+
+/// Gets the next step's input if all processes go on, as they said with the step before. False when time is up.
 /// Throws Interrupted at all of them when one was asked to stop.
 bool Session::begin_step(StepInput& input) {
-  StepSignals own;
+  if (is_alone() || !has_agreed_) take(agree(*processes_, fetch_and_signal()));
   while (true) {
-    own.damage = own.part_unfinished = 0;
-    own.out_of_time = out_of_time() ? 1 : 0;
-    if (take_save_request()) own.save = 1;  // kept when it has to be asked again
-    own.stop = stop_requested() ? 1 : 0;
-    if (own.stop == 0 && own.out_of_time == 0) {
-      try {
-        input = next_input();
-        own.tokens = input.batch.tokens;
-      } catch (const Interrupted&) {  // the others must hear of it
-        own.stop = 1;
-      }
-    }
-    if (quarantine_ && !is_alone()) own.damage = static_cast<int64_t>(quarantine_->num_news());
-    if (commit_is_due_ && !saver_->written()) own.part_unfinished = 1;
-    agreed_ = agree(*processes_, own);
     if (agreed_.stop > 0) throw Interrupted("training was asked to stop");
     if (agreed_.out_of_time > 0) return false;
-    if (commit_is_due_ && agreed_.part_unfinished == 0) commit_save();
+    if (agreed_.parts_written == processes_->size()) commit_save();
+    if (agreed_.save_ended > 0) settle_save();
     if (agreed_.damage == 0) break;
-    const data::Batch& batch = input.batch;
-    if (share_damage()) {
-      input = inputs_->prepare(data::RowBuilder(data_.plan, true, quarantine_).build(batch.first_row, batch.rows));
+    if (share_damage() && ahead_) {
+      const data::Batch& batch = ahead_->batch;
+      ahead_ = inputs_->prepare(data::RowBuilder(data_.plan, true, quarantine_).build(batch.first_row, batch.rows));
     }
-    ahead_ = std::move(input);  // and ask again: building it may have found more
+    take(agree(*processes_, fetch_and_signal()));  // building it may have found more
   }
-  input.tokens = agreed_.tokens;
+  input = next_input();
   return true;
 }
 
@@ -89,32 +111,62 @@ bool Session::stop_agreed() const {
 
 /// Once every process has written its part.
 void Session::commit_save() {
+  agreed_.parts_written = 0;  // said of this save
   if (!commit_is_due_) return;
+  const TrainingClock::Pause pause(clock_);
   commit_is_due_ = false;
   saver_->commit(processes_->gather(saver_->part(), "parts of a checkpoint"));
 }
 
-/// On return no save is under way, and all processes know which was the last that succeeded.
+/// On return no save is under way, and all processes know how the last one ended: rank 0 alone sees the end of it, and
+/// what it says is reported by all, so that they end alike where that was one failure too many.
 void Session::settle_save() {
+  agreed_.save_ended = 0;
+  if (is_alone()) {
+    while (const auto outcome = saver_->wait()) report(*outcome);
+    return;
+  }
+  if (!outcome_is_due_) return;
+  const TrainingClock::Pause pause(clock_);
   if (commit_is_due_) {
     static_cast<void>(saver_->part());  // waits for the disk, which may take other processes longer
-    processes_->barrier("parts of a checkpoint", config_.train.long_hang_seconds);
+    wait_for_work_of_others("parts of a checkpoint");
     commit_save();
   }
-  while (const auto outcome = saver_->wait()) report(*outcome);
-  if (is_alone()) return;
-  processes_->barrier("end of a save", config_.train.long_hang_seconds);
-  last_saved_step_ = std::stoll(from_first(cat(last_saved_step_), "last saved step"));
+  outcome_is_due_ = false;
+  const auto own = saver_->wait();
+  wait_for_work_of_others("end of a save");
+  report(parse_save_outcome(from_first(own ? to_json(*own) : "", "outcome of a save")));
+}
+
+/// What train.init_from names, as rank 0 sees it: while another run goes on in that folder, its newest checkpoint is
+/// not the same a moment later. Throws at all processes what rank 0 found wrong.
+Path Session::choose_initial_weights() const {
+  constexpr char kFound = '+', kWrong = '-', kMissing = '?';
+  std::string answer;
+  if (is_first()) {
+    try {
+      answer = kFound + find_initial_weights(config_.train.init_from).string();
+    } catch (const ConfigError& error) {
+      answer = kMissing + std::string(error.what());
+    } catch (const Error& error) {
+      answer = kWrong + std::string(error.what());
+    }
+  }
+  wait_for_work_of_others("search for the initial weights");
+  answer = from_first(answer, "initial weights");
+  GATO_CHECK(!answer.empty(), "rank 0 says nothing of the initial weights");
+  const std::string text = answer.substr(1);
+  if (answer.front() == kMissing) throw ConfigError(text);
+  if (answer.front() == kWrong) throw CheckpointError(text);
+  return text;
 }
 
 /// Per process, into rank 0's metrics; and who is slow.
-void Session::tell_times(run::MetricValues& values, double elapsed, double data_waited) {
+void Session::tell_times(run::MetricValues& values, const TrainingClock::Stretch& stretch, double data_waited) {
   if (is_alone()) return;
   const double steps = static_cast<double>(std::max<int64_t>(1, window_steps_));
-  const double exchanged = processes_->seconds_waited();
-  const auto times =
-      gather_times(*processes_, {elapsed / steps, (exchanged - window_exchanged_) / steps, data_waited / steps});
-  window_exchanged_ = processes_->seconds_waited();
+  const auto times = gather_times(*processes_, {stretch.seconds / steps, stretch.waited / steps, data_waited / steps});
   for (size_t rank = 0; rank < times.size(); ++rank) {
     const std::string prefix = cat("processes/", rank, "/");
     values[prefix + "step_seconds"] = times[rank].step;

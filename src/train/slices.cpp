@@ -159,7 +159,7 @@ std::vector<checkpoint::TensorView> export_slices(const model::ParameterStore& s
 
 void import_slices(const model::ParameterStore& store, const at::Tensor& flat, const std::vector<FlatRange>& ranges,
                    const std::string& prefix, std::span<const SafetensorsReader> readers) {
-  const std::vector<FlatRange> wanted = ranges.empty() ? std::vector<FlatRange>{{0, store.values().numel()}} : ranges;
+  const std::vector<FlatRange> wanted = ranges.empty() ? std::vector<FlatRange>{{0, store.num_elements()}} : ranges;
   check_buffer(flat, num_elements(wanted));
   const SliceTable table(store, prefix, readers);
   const at::Tensor host = flat.is_cpu() ? flat : at::empty(flat.sizes(), at::kFloat);

@@ -10,9 +10,17 @@
 #include "gato/train/batch_tensors.h"
 
 namespace gato::train {
+namespace {
+
+constexpr int64_t kNumSums = 3;  // StepNumbers::sums
+
+}  // namespace
 
 Stepper::Stepper(const TrainingConfig& config, SharedParameters& shared, model::Model& model, OptimizerState& optimizer)
     : config_(config), shared_(shared), model_(model), updater_(config, shared, model, optimizer) {
+  if (!shared.communicator().alone()) {
+    exchanged_ = at::zeros({kNumSums + kNumSignals}, updater_.sums().options());
+  }
   if (config.train.cuda_graph) captured_ = std::make_unique<CapturedStep>(config, model);
 }
 
@@ -27,13 +35,15 @@ Stepper::Stepper(const TrainingConfig& config, model::Model& model, OptimizerSta
               optimizer) {}
 
 StepResult Stepper::run(const StepInput& input, TrainingState& state, LabelMeter& meter,
-                        const std::function<void()>& meanwhile) {
+                        const std::function<StepSignals()>& meanwhile) {
   const std::vector<Measured> measured = compute_gradients(input, state.step);
-  if (meanwhile) meanwhile();  // before the update: what is thrown here leaves parameters and state as they were
+  // Before the update: what is thrown here leaves parameters and state as they were.
+  StepSignals own = meanwhile ? meanwhile() : StepSignals();
+  own.tokens = input.batch.tokens;
   state.step += 1;
   state.next_row += config_.train.batch_rows;
-  state.tokens += input.tokens;
-  StepResult done = update(measured, state);
+  StepResult done = update(measured, own, state);
+  state.tokens += done.agreed.tokens;
   tell(measured, meter);
   return done;
 }
@@ -43,7 +53,7 @@ std::vector<Stepper::Measured> Stepper::compute_gradients(const StepInput& input
   std::vector<Measured> measured;
   const auto has_labels = [](const StepInput::MicroBatch& micro) { return !micro.tensors.loss_sources.empty(); };
   const auto last = std::find_if(input.micro.rbegin(), input.micro.rend(), has_labels);
-  if (captured_) shared_.finish_values();
+  if (captured_) shared_.before_values(0);
   for (const StepInput::MicroBatch& micro : input.micro) {
     const auto& [first_row, tensors] = micro;
     if (!has_labels(micro)) continue;
@@ -63,7 +73,7 @@ std::vector<Stepper::Measured> Stepper::compute_gradients(const StepInput& input
 }
 
 /// Puts the update on its way, then waits for it.
-StepResult Stepper::update(const std::vector<Measured>& measured, TrainingState& state) {
+StepResult Stepper::update(const std::vector<Measured>& measured, const StepSignals& own, TrainingState& state) {
   double weight_sum = 0;
   std::vector<at::Tensor> losses;
   for (const auto& [result, tensors] : measured) {
@@ -71,12 +81,15 @@ StepResult Stepper::update(const std::vector<Measured>& measured, TrainingState&
     losses.push_back(result.loss);
   }
   updater_.begin(weight_sum, losses, state);
-  add_up();
+  add_up(own);
   updater_.update();
   shared_.share_values();
+  shared_.settle_gradients();  // all is on its way: only now may the host wait
+  exchange_.finish();
   const kernels::UpdateOutcome outcome = updater_.read();
-  if (outcome.weight_sum == 0) return {std::numeric_limits<double>::quiet_NaN(), 0, ""};
-  StepResult done{outcome.loss, outcome.gradient_norm, ""};
+  const StepSignals agreed = exchanged_.defined() ? from_numbers(exchanged_.slice(0, kNumSums)) : own;
+  if (outcome.weight_sum == 0) return {std::numeric_limits<double>::quiet_NaN(), 0, "", agreed};
+  StepResult done{outcome.loss, outcome.gradient_norm, "", agreed};
   if (outcome.refused) {
     done.refused = cat("loss ", done.loss, ", gradient norm ", done.gradient_norm);
   } else {
@@ -85,22 +98,29 @@ StepResult Stepper::update(const std::vector<Measured>& measured, TrainingState&
   return done;
 }
 
-/// Gradients and sums become those of all processes.
-void Stepper::add_up() {
+/// Gradients, sums and signals become those of all processes.
+void Stepper::add_up(const StepSignals& own) {
   Communicator& communicator = shared_.communicator();
-  constexpr const char* kName = "loss and gradient norm";
-  if (shared_.sharded()) {
+  if (communicator.alone()) {
     shared_.finish_gradients();
-    updater_.measure();
-    communicator.all_reduce(updater_.sums(), kName).wait();
-    return;
+    return updater_.measure();
   }
-  // Every process has all gradients and so their norm. The other sums go along.
+  const at::Tensor signals = to_numbers(own);
+  exchanged_.slice(0, kNumSums).copy_(exchanged_.is_cpu() ? signals : signals.pin_memory(), /*non_blocking=*/true);
+  // With all gradients at hand every process computes their norm by itself: then it need not be waited for.
+  const int64_t first = shared_.sharded() ? 0 : 1;
+  const auto part = [&](const at::Tensor& sums) { return sums.slice(0, first, kNumSums); };
+  const auto exchange = [&] {
+    part(exchanged_).copy_(part(updater_.sums()));
+    exchange_ = communicator.all_reduce(exchanged_.slice(0, first), "loss, gradient norm and signals");
+  };
   shared_.start_gradients();
-  Communicator::Work rest = communicator.all_reduce(updater_.sums().slice(0, 1, 3), kName);
+  if (!shared_.sharded()) exchange();
   shared_.finish_gradients();
   updater_.measure();
-  rest.wait();
+  if (shared_.sharded()) exchange();
+  exchange_.wait();
+  part(updater_.sums()).copy_(part(exchanged_));
 }
 
 void Stepper::tell(const std::vector<Measured>& measured, LabelMeter& meter) {

@@ -19,7 +19,6 @@ StepInput InputPreparer::prepare(data::Batch batch) const {
   const profile::Scope scope("tensors of the batch");
   StepInput input;
   input.batch = std::move(batch);
-  input.tokens = input.batch.tokens;
   for (int64_t first = 0; first < input.batch.rows; first += micro_rows_) {
     BatchTensors tensors = batch_tensors(input.batch, first, std::min(micro_rows_, input.batch.rows - first));
     input.micro.push_back({input.batch.first_row + first, padded_ ? pad_sizes(std::move(tensors)) : tensors});

@@ -18,7 +18,6 @@ struct StepInput {
     BatchTensors tensors;   ///< On the model's device; on the CPU views of `batch`.
   };
   data::Batch batch;
-  int64_t tokens = 0;  ///< That are not padding, in the rows of all processes.
   std::vector<MicroBatch> micro;
   std::vector<at::Tensor> host;     ///< Pinned copies that may still be read by the device.
   std::optional<c10::Event> ready;  ///< When the copies are done; nothing on the CPU.
@@ -30,7 +29,6 @@ class InputPreparer {
  public:
   /// Micro-batches as micro_rows() says; for steps in CUDA graphs of padded sizes (pad_sizes).
   InputPreparer(at::Device device, const TrainingConfig& config, int64_t processes = 1);
-  /// `tokens` of the result are the batch's.
   [[nodiscard]] StepInput prepare(data::Batch batch) const;
   /// Makes what is put on the current stream from now on wait for the input's copies.
   void wait_for(const StepInput& input) const;

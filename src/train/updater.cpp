@@ -78,7 +78,9 @@ void Updater::update_parts() {
   const kernels::AdamWSettings settings = settings_of(config_.optimizer);
   for (const Part& part : parts_) {
     const auto& [offset, size, local] = part.place;
-    kernels::adamw_update(stretch(store.values(), offset, size), stretch(store.gradients(), offset, size),
+    const at::Tensor& masters = store.masters();
+    const at::Tensor values = masters.defined() ? stretch(masters, local, size) : stretch(store.values(), offset, size);
+    kernels::adamw_update(values, stretch(store.gradients(), offset, size),
                           stretch(optimizer_.first_moment, local, size), stretch(optimizer_.second_moment, local, size),
                           part.spans, settings, numbers_, stretch(store.compute(), offset, size));
   }

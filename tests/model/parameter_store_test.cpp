@@ -53,6 +53,71 @@ TEST(ParameterStoreTest, BucketsCoverTheBufferAndTheLastParameterIsAlone) {
   EXPECT_EQ(make_store(true, {1000, 1}).buckets().size(), 2u);
 }
 
+/// Of two weights that only products read, two vectors and a table, as process `own` of `parts` has it.
+ParameterStore divided_store(int64_t parts, int64_t own, bool bf16 = true) {
+  BucketLayout layout{.elements = 32, .parts = parts, .own = own, .divide_masters = true};
+  return ParameterStore(
+      {{"a", {3, 7}, true, true}, {"b", {17}, false}, {"c", {5, 9}, true, true}, {"d", {4}, false}, {"e", {16}, true}},
+      true, bf16, at::kCPU, layout);
+}
+
+TEST(ParameterStoreTest, DividedMastersAreTheOwnPartOfEveryBucketAndNothingIsLost) {
+  for (const int64_t parts : {2, 3, 5}) {
+    at::Tensor covered;
+    for (int64_t own = 0; own < parts; ++own) {
+      ParameterStore store = divided_store(parts, own);
+      if (own == 0) covered = at::zeros({store.num_elements()});
+      store.values().copy_(at::arange(store.num_elements(), at::kFloat));
+      store.values_changed();
+      store.divide_masters();
+      ASSERT_TRUE(store.has_divided_masters());
+      EXPECT_EQ(store.segments()[1].name, "c") << "what only products read comes first";
+      EXPECT_EQ(store.segments().back().name, "e");
+      EXPECT_EQ(store.first_value(), store.find("b")->offset);
+      EXPECT_FALSE(store.parameter("a").value.defined());
+      EXPECT_EQ(store.parameter("a").compute.sizes(), (at::IntArrayRef{3, 7}));
+      EXPECT_EQ(store.parameter("d").value[0].item<float>(), static_cast<float>(store.find("d")->offset));
+      int64_t local = 0;
+      for (const FlatRange& range : store.own_ranges()) {
+        const int64_t size = range.end - range.begin;
+        EXPECT_TRUE(
+            at::equal(store.masters().slice(0, local, local + size), at::arange(range.begin, range.end, at::kFloat)));
+        covered.slice(0, range.begin, range.end).add_(1);
+        local += size;
+      }
+      EXPECT_EQ(store.masters().numel(), local);
+      EXPECT_THROW(store.values_changed(), ContractError);
+    }
+    EXPECT_TRUE(at::equal(covered, at::ones_like(covered))) << parts;
+  }
+}
+
+TEST(ParameterStoreTest, NewValuesReachEveryPlaceOfADividedParameter) {
+  for (const int64_t own : {0, 1, 2}) {
+    ParameterStore store = divided_store(3, own), expected = divided_store(3, own);
+    store.divide_masters();
+    for (const Segment& segment : store.segments()) {
+      const at::Tensor values = at::arange(segment.size, at::kFloat) + static_cast<double>(segment.offset) + 0.5;
+      store.assign(segment, values);
+      expected.assign(segment, values);
+    }
+    const at::Tensor compute = expected.compute();
+    expected.divide_masters();
+    EXPECT_TRUE(at::equal(store.masters(), expected.masters()));
+    EXPECT_TRUE(at::equal(store.values(), expected.values()));
+    EXPECT_TRUE(at::equal(store.compute(), compute));
+    EXPECT_THROW(store.assign(store.segments()[0], at::zeros({1})), ContractError);
+  }
+}
+
+TEST(ParameterStoreTest, WithoutBf16NothingIsDivided) {
+  ParameterStore store = divided_store(2, 1, /*bf16=*/false);
+  store.divide_masters();
+  EXPECT_FALSE(store.has_divided_masters());
+  EXPECT_EQ(store.first_value(), 0);
+  EXPECT_EQ(store.segments()[1].name, "b") << "the order is that of backward";
+}
+
 TEST(ParameterStoreTest, BucketsDivideIntoParts) {
   for (const int64_t parts : {1, 2, 3, 5, 7, 32}) {
     const ParameterStore store = make_store(true, {16, parts});

@@ -143,7 +143,7 @@ TEST(MetricsTest, WritersOfManyThreadsKeepLinesWhole) {
   EXPECT_EQ(metrics.damaged_lines, 0);
 }
 
-TEST(MetricsTest, AFullDiskIsToldAndTheNextLineIsWhole) {
+TEST(MetricsTest, AFullDiskKeepsLinesWaitingAndLosesNone) {
   const TempFolder folder("metrics");
   const MetricsWriter writer(folder / "m", 1);
   writer.write(1, 1, {{"a", 1}});
@@ -151,10 +151,12 @@ TEST(MetricsTest, AFullDiskIsToldAndTheNextLineIsWhole) {
     const testing_hooks::ScopedFileFault fault({.operation = testing_hooks::FileOperation::kWrite,
                                                 .effect = testing_hooks::FileFault::Effect::kTornThenError,
                                                 .error_number = ENOSPC});
-    EXPECT_THROW(writer.write(2, 2, {{"a", 2}}), IoError);
+    writer.write(2, 2, {{"a", 2}});
+    EXPECT_EQ(read_metrics(folder / "m").series("a"), (Series{{1, 1}}));
   }
   writer.write(3, 3, {{"a", 3}});
-  EXPECT_EQ(read_metrics(folder / "m").series("a"), (Series{{1, 1}, {3, 3}}));
+  EXPECT_EQ(read_metrics(folder / "m").series("a"), (Series{{1, 1}, {2, 2}, {3, 3}})) << "a line that waited is lost";
+  EXPECT_EQ(read_metrics(folder / "m").damaged_lines, 0);
 }
 
 }  // namespace

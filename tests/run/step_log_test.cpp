@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cmath>
 #include <limits>
 
+#include "gato/core/text.h"
+#include "support/file_faults.h"
 #include "support/temp_folder.h"
 
 namespace gato::run {
@@ -39,6 +42,55 @@ TEST(StepLogTest, LaterAttemptReplacesWhatWasComputedInVain) {
   EXPECT_EQ(steps[1].loss, 1);
   EXPECT_EQ(steps[2].loss, 2);
   EXPECT_EQ(steps[3].attempt, 2);
+}
+
+testing_hooks::FileFault full_disk(const Path& path) {
+  return {.operation = testing_hooks::FileOperation::kWrite,
+          .all_after = true,
+          .effect = testing_hooks::FileFault::Effect::kTornThenError,
+          .error_number = ENOSPC,
+          .path_contains = path.string()};
+}
+
+TEST(StepLogTest, AFullDiskLosesNoStep) {
+  const test::TempFolder folder;
+  const Path path = folder / "steps.csv";
+  StepLogWriter writer(path);
+  std::vector<StepRecord> records;
+  const auto add = [&](int64_t step) {
+    records.push_back({1, step, 4 * step, 0.5, 1, false});
+    writer.add(records.back());
+    writer.flush();
+  };
+  {
+    const testing_hooks::ScopedFileFault fault(full_disk(path));
+    for (int64_t step = 1; step <= 3; ++step) add(step);
+    EXPECT_TRUE(read_steps(path).empty());
+  }
+  add(4);
+  EXPECT_EQ(read_steps(path), records);
+  EXPECT_EQ(read_file(path).find("attempt,"), 0u) << "the header is not first";
+}
+
+TEST(WaitingLinesTest, WhatWaitsIsBoundedAndTheOldestGoFirst) {
+  const test::TempFolder folder;
+  const Path path = folder / "lines";
+  {
+    WaitingLines lines(path, "", 100);
+    {
+      const testing_hooks::ScopedFileFault fault(full_disk(path));
+      for (int i = 0; i < 50; ++i) {
+        lines.add(cat("line ", i, " of some"));  // 16 bytes or so
+        lines.flush();
+        EXPECT_LE(lines.num_waiting(), 7u);
+      }
+      lines.add(std::string(500, 'x'));  // more than may wait, but the only one
+      EXPECT_EQ(lines.num_waiting(), 1u);
+    }
+    lines.add("last");
+    EXPECT_EQ(lines.num_waiting(), 1u) << "the long one had to go";
+  }
+  EXPECT_EQ(read_file(path), "last\n") << "the destructor writes what waits";
 }
 
 TEST(StepLogTest, TornAndForeignLinesAreSkipped) {

@@ -155,10 +155,15 @@ class Steps(unittest.TestCase):
         run = own_run(overlap=False, bucket_elements=1 << 40, weight_bytes=2)
         layers, table = 2 * MODEL.layer_parameters(), MODEL.head_parameters()
         wanted = sum(
-            collectives.seconds(FABRIC, operation, size * elements, 2, 8)
-            for operation, size in (("all_gather", 2.0), ("reduce_scatter", 4.0))
-            for elements in (layers, table)
+            collectives.seconds(FABRIC, operation, size, 2, 8)
+            for operation, size in (
+                ("all_gather", 2.0 * layers),  # weights of products come in bf16, the table in fp32
+                ("all_gather", 4.0 * table),
+                ("reduce_scatter", 4.0 * layers),
+                ("reduce_scatter", 4.0 * table),
+            )
         )
+        wanted += compute.stream_seconds(DEVICE, SOFTWARE, 6.0 * table, 1)  # and is rounded here
         wanted += collectives.seconds(FABRIC, "all_reduce", 64.0, 2, 8)
         layer = compute.layer_cost(DEVICE, SOFTWARE, MODEL, run.batch)
         head = compute.head_cost(DEVICE, SOFTWARE, MODEL, run.batch)
@@ -192,6 +197,9 @@ class Steps(unittest.TestCase):
         self.assertEqual(sum(sizes) + 256000, sum(bucket.elements for bucket in cut))
         self.assertEqual([bucket.table for bucket in cut], [False] * 4 + [True])
         self.assertEqual(len(steps.buckets(MODEL, 1)), 9)
+        divided = steps.buckets(dataclasses.replace(MODEL, positions=10), 300000, divided=True)
+        self.assertEqual([bucket.elements for bucket in divided], [393216, 393216, 327680, 196608, 2560 + 256000])
+        self.assertEqual([bucket.products for bucket in divided], [True] * 4 + [False])
         with self.assertRaises(ValueError):
             steps.buckets(MODEL, 0)
 

@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "ranks.h"
+#include "train/exchange_backend.h"
 
 namespace gato::train {
 namespace {
@@ -136,6 +137,99 @@ TEST(CommunicatorTest, TellsAnObserverOfTheFirstFailureAlone) {
   });
   const std::vector<std::string> expected = {"began middle", "ended middle", "failed middle"};
   EXPECT_EQ(recorder->lines, expected);
+}
+
+/// An operation as NCCL's are: wait() returns at once, and the device is done later, or never.
+class DeviceWork : public c10d::Work {
+ public:
+  explicit DeviceWork(std::shared_ptr<std::atomic<bool>> done, std::exception_ptr error = nullptr)
+      : done_(std::move(done)), error_(std::move(error)) {}
+  bool isCompleted() override { return *done_ || error_; }
+  std::exception_ptr exception() const override { return error_; }
+  bool wait(std::chrono::milliseconds) override { return true; }
+
+ private:
+  std::shared_ptr<std::atomic<bool>> done_;
+  std::exception_ptr error_;
+};
+
+class DeviceBackend : public c10d::Backend {
+ public:
+  DeviceBackend() : Backend(0, 2) {}
+  const std::string getBackendName() const override { return "stand-in"; }
+  c10::intrusive_ptr<c10d::Work> allreduce(std::vector<at::Tensor>&, const c10d::AllreduceOptions&) override {
+    return c10::make_intrusive<DeviceWork>(done, error);
+  }
+  std::shared_ptr<std::atomic<bool>> done = std::make_shared<std::atomic<bool>>(false);
+  std::exception_ptr error;
+};
+
+class DeviceWorkTest : public testing::Test {
+ protected:
+  DeviceWorkTest() { all_->set_observer(recorder_); }
+  c10::intrusive_ptr<DeviceBackend> backend_ = c10::make_intrusive<DeviceBackend>();
+  std::shared_ptr<Recorder> recorder_ = std::make_shared<Recorder>();
+  std::shared_ptr<Communicator> all_ =
+      CommunicatorParts::over(launch_of(0, 2, 1), backend_, {}, std::chrono::milliseconds(200));
+};
+
+TEST_F(DeviceWorkTest, IsObservedUntilTheDeviceIsDone) {
+  Communicator::Work work = all_->all_reduce(at::ones({3}), "sums");
+  work.wait();
+  EXPECT_FALSE(work.done());
+  std::thread device([this] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    *backend_->done = true;
+  });
+  EXPECT_GT(seconds_of([&] { work.finish(); }), 0.02);
+  device.join();
+  EXPECT_TRUE(work.done());
+  work.finish();
+  const std::vector<std::string> expected = {"began sums", "ended sums", "began sums", "ended sums"};
+  EXPECT_EQ(recorder_->lines, expected);
+  EXPECT_GT(all_->seconds_waited(), 0.02);
+}
+
+TEST_F(DeviceWorkTest, ThatNeverEndsIsALostPeerAndNoHang) {
+  Communicator::Work work = all_->all_reduce(at::ones({3}), "sums");
+  try {
+    work.finish();
+    FAIL() << "a lost peer was not noticed";
+  } catch (const PeerError& error) {
+    EXPECT_NE(std::string(error.what()).find("'sums' of rank 0"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("not done by all within 0.2 s"), std::string::npos) << error.what();
+  }
+  const std::vector<std::string> expected = {"began sums", "ended sums", "began sums", "ended sums", "failed sums"};
+  EXPECT_EQ(recorder_->lines, expected);
+  EXPECT_THROW(all_->barrier("next"), PeerError);
+}
+
+TEST_F(DeviceWorkTest, ThatFailsOnTheDeviceSaysWhy) {
+  backend_->error = std::make_exception_ptr(std::runtime_error("NCCL error: remote process exited"));
+  Communicator::Work work = all_->all_reduce(at::ones({3}), "sums");
+  try {
+    work.finish();
+    FAIL() << "the failure went unnoticed";
+  } catch (const PeerError& error) {
+    EXPECT_NE(std::string(error.what()).find("remote process exited"), std::string::npos) << error.what();
+  }
+}
+
+TEST(CommunicatorTest, FinishingOnTheCpuIsWaiting) {
+  with_ranks(2, [](const auto& all) {
+    const at::Tensor x = at::ones({4}), part = at::zeros({2}), whole = at::zeros({8});
+    Communicator::Work work = all->all_reduce(x, "sums");
+    work.finish();
+    EXPECT_TRUE(at::equal(x, at::full({4}, 2.0)));
+    all->reduce_scatter(part, x, "parts").finish();
+    EXPECT_TRUE(at::equal(part, at::full({2}, 4.0)));
+    Communicator::Work gather = all->all_gather(whole, x, "back");
+    gather.wait();
+    EXPECT_TRUE(gather.done());
+    gather.finish();
+    Communicator::Work nothing;
+    nothing.finish();
+  });
 }
 
 TEST(CommunicatorTest, NamesTheRanksThatDoNotCome) {

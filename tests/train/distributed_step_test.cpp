@@ -6,8 +6,11 @@
 #include <cmath>
 
 #include "gato/core/threads.h"
+#include "gato/train/trainer.h"
 #include "ranks.h"
 #include "support/synthetic_data.h"
+#include "support/temp_folder.h"
+#include "train/replica_check.h"
 #include "train/session.h"
 
 namespace gato::train {
@@ -44,11 +47,21 @@ struct Steps {
   std::map<std::string, ShareMeter::Shares> shares;
   at::Tensor values, compute;
   TrainingState state;
-  int64_t moment_elements = 0, buckets = 0;
+  int64_t moment_elements = 0, master_elements = 0, fp32_elements = 0, buckets = 0;
 };
 
 /// What a step may find changed: (step, rank, batch).
 using Meddle = std::function<void(int64_t, int64_t, data::Batch&)>;
+
+/// A flat buffer in an order that depends on neither layout nor padding.
+at::Tensor by_name(const model::ParameterStore& store, const at::Tensor& flat) {
+  if (!flat.defined()) return flat;
+  std::map<std::string, at::Tensor> parts;
+  for (const model::Segment& s : store.segments()) parts[s.name] = flat.slice(0, s.offset, s.offset + s.size);
+  std::vector<at::Tensor> in_order;
+  for (const auto& [name, part] : parts) in_order.push_back(part);
+  return at::cat(in_order);
+}
 
 Steps run_rank(const TrainingConfig& config, const std::shared_ptr<Communicator>& all, const Meddle& meddle,
                int64_t steps) {
@@ -56,7 +69,7 @@ Steps run_rank(const TrainingConfig& config, const std::shared_ptr<Communicator>
   const auto plan = shared_data().plan(config.data);
   const model::ModelShape shape = model_shape(shared_data().vocabulary());
   model::Model model(config.model, shape, 3, model::Model::Purpose::kTraining, at::kCPU,
-                     bucket_layout(0, all->size(), config.comm.bucket_mib));
+                     bucket_layout(0, *all, config));
   SharedParameters shared(all, model.store(), config.train.shard_optimizer);
   OptimizerState optimizer = shared.make_optimizer();
   Stepper stepper(config, shared, model, optimizer);
@@ -83,14 +96,12 @@ Steps run_rank(const TrainingConfig& config, const std::shared_ptr<Communicator>
   done.task_means = meter.task_means();
   done.gradient_shares = meter.task_gradient_shares();
   done.shares = rows.shares();
-  done.values = model.store().values().clone();
-  // In an order that does not depend on the padding.
-  std::vector<at::Tensor> parts;
-  for (const model::Segment& s : model.store().segments()) {
-    parts.push_back(done.values.slice(0, s.offset, s.offset + s.size));
-  }
-  done.values = at::cat(parts);
-  done.compute = model.store().compute();
+  const at::Tensor whole = at::zeros({model.store().num_elements()});
+  shared.gather_masters(whole);
+  done.values = by_name(model.store(), whole);
+  done.compute = by_name(model.store(), model.store().compute());
+  done.master_elements = model.store().masters().defined() ? model.store().masters().numel() : 0;
+  done.fp32_elements = model.store().values().numel() + done.master_elements;
   done.moment_elements = optimizer.first_moment.numel();
   done.buckets = static_cast<int64_t>(model.store().buckets().size());
   return done;
@@ -177,6 +188,13 @@ TEST_P(DistributedStepTest, EqualsOneProcessInBf16) {
   expect_same_on_all_ranks(ranks);
   expect_near(ranks[0].losses, alone.losses, 2e-3);
   expect_near(ranks[0].norms, alone.norms, 2e-2);
+  for (const Steps& rank : ranks) {
+    EXPECT_TRUE(at::equal(rank.compute, rank.values.to(at::kBFloat16))) << "weights are not the rounded masters";
+    EXPECT_EQ(rank.master_elements > 0, GetParam().sharded);
+    if (GetParam().sharded) {
+      EXPECT_LT(rank.fp32_elements, alone.fp32_elements * 9 / 10) << "masters are not divided";
+    }
+  }
 }
 
 TEST_P(DistributedStepTest, IsRepeatedBitForBit) {
@@ -207,13 +225,143 @@ TEST_P(DistributedStepTest, WhatIsNotFiniteAtOneRankStopsAllUpdates) {
 }
 
 TEST(DistributedStepTest, ShardingGivesTheSameNumbers) {
-  TrainingConfig config = small_config();
-  const Steps whole = run_steps(config, 2)[0];
+  for (const auto& [precision, tolerance] :
+       {std::pair{model::Precision::kFp32, 1e-6}, {model::Precision::kBf16, 1e-4}}) {
+    TrainingConfig config = small_config(precision);
+    const Steps whole = run_steps(config, 2)[0];
+    config.train.shard_optimizer = true;
+    const Steps sharded = run_steps(config, 2)[0];
+    expect_near(sharded.losses, whole.losses, tolerance);
+    expect_near(sharded.norms, whole.norms, 10 * tolerance);
+    EXPECT_LT((sharded.values - whole.values).norm().item<double>(),
+              10 * tolerance * whole.values.norm().item<double>());
+  }
+}
+
+/// One process of a run whose masters are divided where it is one of several.
+struct Process {
+  Process(const TrainingConfig& config, std::shared_ptr<Communicator> processes, uint64_t seed)
+      : all(std::move(processes)),
+        model(config.model, model_shape(shared_data().vocabulary()), seed, model::Model::Purpose::kTraining, at::kCPU,
+              bucket_layout(0, *all, config)),
+        shared(all, model.store(), config.train.shard_optimizer),
+        optimizer(shared.make_optimizer()) {}
+  [[nodiscard]] at::Tensor values() {
+    const at::Tensor whole = at::zeros({model.store().num_elements()});
+    shared.gather_masters(whole);
+    return by_name(model.store(), whole);
+  }
+  std::shared_ptr<Communicator> all;
+  model::Model model;
+  SharedParameters shared;
+  OptimizerState optimizer;
+};
+
+/// Saves what the processes have; returns whether all were told that it is there.
+bool save(Process& process, const Path& folder, const std::string& tag) {
+  SaverOptions options;
+  options.folder = folder;
+  options.place = {process.all->rank(), process.all->size()};
+  options.tag = tag;
+  if (process.model.store().has_divided_masters()) {
+    options.gather_values = [&](const at::Tensor& whole) { process.shared.gather_masters(whole); };
+  }
+  BackgroundSaver saver(process.model.store(), process.optimizer, options);
+  SaveRequest request;
+  request.state.step = 1;
+  saver.start(std::move(request));
+  if (process.all->alone()) return saver.wait()->saved;
+  saver.commit(process.all->gather(saver.part(), "parts"));
+  return saver.wait()->saved;
+}
+
+TEST(DistributedStepTest, DividedMastersAreSavedWholeAndLoadedByAnyNumber) {
+  TrainingConfig config = small_config(model::Precision::kBf16);
   config.train.shard_optimizer = true;
-  const Steps sharded = run_steps(config, 2)[0];
-  expect_near(sharded.losses, whole.losses, 1e-6);
-  expect_near(sharded.norms, whole.norms, 1e-6);
-  EXPECT_LT((sharded.values - whole.values).norm().item<double>(), 1e-5 * whole.values.norm().item<double>());
+  const gato::test::TempFolder folder;
+  const std::string tag = checkpoint::process_tag();
+  at::Tensor saved;
+  test::with_ranks(3, [&](const auto& all) {
+    Process process(config, all, 3);
+    for (const OwnPart& part : process.shared.parts()) {
+      process.shared.masters_of(part).add_(0.001 * static_cast<double>(part.offset % 97));
+    }
+    process.optimizer.first_moment.fill_(2);
+    process.shared.share_values();
+    process.shared.finish_values();
+    const at::Tensor values = process.values();
+    if (all->rank() == 0) saved = values;
+    EXPECT_TRUE(save(process, folder.path(), tag));
+    all->barrier("saved");
+  });
+  const Path path = folder / checkpoint::step_name(1);
+  for (const int64_t size : {1, 2, 4}) {
+    const auto load = [&](const auto& all) {
+      Process process(config, all, 9);
+      EXPECT_FALSE(at::equal(process.values(), saved));
+      (void)load_checkpoint(path, process.model, process.optimizer);
+      EXPECT_TRUE(at::equal(process.values(), saved)) << size;
+      EXPECT_TRUE(at::equal(by_name(process.model.store(), process.model.store().compute()), saved.to(at::kBFloat16)));
+      check_replicas(*all, process.shared.replicas(), 1);
+      for (const at::Tensor& buffer : process.shared.replicas()) {
+        if (all->rank() == size - 1) buffer.slice(0, 0, 1).add_(1);
+        if (size > 1) {
+          EXPECT_THROW(check_replicas(*all, process.shared.replicas(), 2), DivergedError);
+        }
+        if (all->rank() == size - 1) buffer.slice(0, 0, 1).sub_(1);
+      }
+    };
+    size == 1 ? load(std::make_shared<Communicator>()) : test::with_ranks(size, load);
+  }
+}
+
+TEST(BucketLayoutTest, BucketsGrowWithTheModelAndTheProcesses) {
+  constexpr int64_t kMi = int64_t{1} << 20;
+  EXPECT_EQ(bucket_layout(1000, 8, 0).elements, kMi / 4);
+  EXPECT_EQ(bucket_layout(12 * kMi, 8, 0).elements, kMi);
+  EXPECT_EQ(bucket_layout(1200 * kMi, 8, 0).elements, 4 * kMi);
+  EXPECT_EQ(bucket_layout(1200 * kMi, 64, 0).elements, 16 * kMi);
+  EXPECT_EQ(bucket_layout(1200 * kMi, 64, 2).elements, kMi / 2) << "comm.bucket_mib decides";
+}
+
+TEST(DistributedStepTest, SignalsTravelWithTheStep) {
+  for (const bool sharded : {false, true}) {
+    TrainingConfig config = small_config();
+    config.train.shard_optimizer = sharded;
+    std::vector<StepSignals> agreed(3);
+    std::vector<int64_t> tokens(3);
+    test::with_ranks(3, [&](const auto& all) {
+      at::set_num_threads(1);
+      const auto plan = shared_data().plan(config.data);
+      model::Model model(config.model, model_shape(shared_data().vocabulary()), 3, model::Model::Purpose::kTraining,
+                         at::kCPU, bucket_layout(0, all->size(), 0.01));
+      SharedParameters shared(all, model.store(), sharded);
+      OptimizerState optimizer = shared.make_optimizer();
+      Stepper stepper(config, shared, model, optimizer);
+      const data::RowRange own = data::rows_of_rank(0, 12, static_cast<int>(all->rank()), 3);
+      data::Batch batch = data::RowBuilder(plan, true).build(own.first, own.count);
+      const auto rank = static_cast<size_t>(all->rank());
+      tokens[rank] = batch.tokens;
+      LabelMeter meter(*plan);
+      TrainingState state;
+      const auto say = [&] {
+        StepSignals signals;
+        signals.stop = rank == 1 ? 1 : 0;
+        signals.damage = static_cast<int64_t>(rank);
+        return signals;
+      };
+      agreed[rank] =
+          stepper.run(InputPreparer(at::kCPU, config, 3).prepare(std::move(batch)), state, meter, say).agreed;
+      EXPECT_EQ(state.tokens, agreed[rank].tokens);
+      shared.finish_values();
+    });
+    for (const StepSignals& signals : agreed) {
+      EXPECT_EQ(signals.stop, 1);
+      EXPECT_EQ(signals.damage, 3);
+      EXPECT_EQ(signals.out_of_time, 0);
+      EXPECT_EQ(signals.tokens, tokens[0] + tokens[1] + tokens[2]);
+    }
+  }
 }
 
 TEST(DistributedStepTest, ARankWithoutLabelsTakesPart) {

@@ -136,12 +136,14 @@ TEST_F(LoadPolicyTest, WeightsComeFromACheckpointARunAnExportOrAFile) {
   for (const Path& from : {saved, run.path(), run / "export", saved / "model.safetensors"}) {
     SmallState other(2);
     ASSERT_FALSE(other.model.store().values().equal(expected));
-    EXPECT_NE(load_initial_weights({from}, other.model).find(" parameters are from "), std::string::npos);
+    const std::string taken = load_initial_weights({find_initial_weights(from)}, other.model);
+    EXPECT_NE(taken.find(" parameters are from "), std::string::npos);
     EXPECT_TRUE(other.model.store().values().equal(expected)) << from;
   }
   flip_byte(saved / "model.safetensors", 40000);
   SmallState other(2);
-  for (const Path& from : {saved, run.path()}) EXPECT_THROW(load_initial_weights({from}, other.model), Error) << from;
+  EXPECT_THROW(load_initial_weights({saved}, other.model), CheckpointError);
+  EXPECT_THROW((void)find_initial_weights(run.path()), ConfigError);
 }
 
 TEST_F(LoadPolicyTest, OnlyParametersThatMatchAreTaken) {

@@ -111,5 +111,36 @@ TEST(StepSignalsTest, EveryProcessGetsTheSums) {
   EXPECT_EQ(agree(alone, own).tokens, 7);
 }
 
+TEST(StepSignalsTest, NumbersHoldThemExactly) {
+  StepSignals own;
+  own.tokens = (int64_t{1} << 40) + 1;
+  own.save_ended = 1;
+  EXPECT_EQ(from_numbers(to_numbers(own)), own);
+}
+
+TEST(TrainingClockTest, WhatIsNoTrainingDoesNotCount) {
+  double now = 100, waited = 7;
+  TrainingClock clock([&] { return waited; }, [&] { return now; });
+  const auto pass = [&](double seconds, double of_it_waited) { now += seconds, waited += of_it_waited; };
+  pass(10, 1);
+  {
+    const TrainingClock::Pause saving(clock);
+    pass(50, 40);
+    {
+      const TrainingClock::Pause settling(clock);
+      pass(5, 5);
+    }
+    pass(1, 0);
+  }
+  pass(2, 0.5);
+  TrainingClock::Stretch stretch = clock.restart();
+  EXPECT_DOUBLE_EQ(stretch.seconds, 12);
+  EXPECT_DOUBLE_EQ(stretch.waited, 1.5) << "a save of others makes nobody a straggler";
+  pass(3, 0.25);
+  stretch = clock.restart();
+  EXPECT_DOUBLE_EQ(stretch.seconds, 3);
+  EXPECT_DOUBLE_EQ(stretch.waited, 0.25);
+}
+
 }  // namespace
 }  // namespace gato::train

@@ -31,7 +31,7 @@ TEST(ReplicaCheckTest, NamesAllWhereNobodyHasAMajority) {
 
 TEST(ReplicaCheckTest, AloneThereIsNothingToCompare) {
   Communicator alone;
-  EXPECT_NO_THROW(check_replicas(alone, at::zeros({4}), 1));
+  EXPECT_NO_THROW(check_replicas(alone, {at::zeros({4})}, 1));
 }
 
 }  // namespace

@@ -40,9 +40,10 @@ int free_port() {
 /// What a process of the tests does instead of training: sums, one a step.
 void work(RunGuard& guard, const Launch& launch, const TrainingConfig& config) {
   const Path folder = std::getenv(kFolder);
-  const auto communicator = Communicator::connect(launch, at::kCPU, config.comm);
+  const auto communicator = Communicator::connect(launch, at::kCPU, config.comm, &guard.stop_notice());
   guard.join(communicator, folder);
   guard.begin_attempt(launch.restart + 1);
+  communicator->barrier("start of training", 60);
   guard.begin_training();
   for (int64_t step = 1; step <= 20; ++step) {
     guard.begin_step(step);
@@ -214,6 +215,19 @@ TEST_F(RunGuardTest, AStopSignalEndsAProcessThatWaitsForTheOthers) {
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   ::kill(children_[0], SIGTERM);
   EXPECT_EQ(end_of(0, 20), 75);
+}
+
+TEST_F(RunGuardTest, AStopSignalToOneInStartUpEndsAllAlike) {
+  for (const size_t asked : {size_t{0}, size_t{2}}) {  // rank 0 serves the store
+    start(3, "where=start,rank=1,kind=hang");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    ::kill(children_[asked], SIGTERM);
+    for (int64_t rank = 0; rank < 3; ++rank) {
+      EXPECT_EQ(end_of(rank, 20), 75) << "rank " << rank << ", asked was rank " << asked;
+      expect_in_log(rank, {"was stopped by signal 15 before training began: there is nothing to save"});
+    }
+    expect_in_log(1, {cat("rank ", asked, " was stopped by").c_str()});
+  }
 }
 
 TEST_F(RunGuardTest, ALostProcessWinsOverAStopSignal) {

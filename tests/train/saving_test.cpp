@@ -7,6 +7,7 @@
 #include "gato/core/log.h"
 #include "gato/run/metrics.h"
 #include "gato/run/run_folder.h"
+#include "gato/run/step_log.h"
 #include "gato/train/trainer.h"
 #include "support/file_faults.h"
 #include "support/synthetic_data.h"
@@ -88,6 +89,17 @@ TEST_F(SavingTest, OneFailedSaveDoesNotEndARun) {
         {.operation = operation, .nth = 1, .error_number = error, .path_contains = checkpoint::step_name(4) + ".tmp-"});
     EXPECT_TRUE(train(config(run), {"test"}).finished);
     EXPECT_EQ(steps(run), (std::vector<int64_t>{12, 10, 8}));
+  }
+}
+
+TEST_F(SavingTest, AFullDiskForRecordsEndsNoRunAndLosesNothing) {
+  for (const char* file : {"steps.csv", "metrics.jsonl"}) {
+    const ScopedFileFault fault(
+        {.operation = FileOperation::kWrite, .nth = 1, .error_number = ENOSPC, .path_contains = file});
+    EXPECT_TRUE(train(config(file), {"test"}).finished);
+    const run::RunFolder folder(folder_ / file);
+    EXPECT_EQ(run::read_steps(folder.steps_path()).size(), 12u);
+    EXPECT_EQ(run::read_metrics(folder.metrics_path()).series("train/loss").size(), 3u);
   }
 }
 

@@ -59,7 +59,8 @@ def run_of(inputs: Inputs, cluster: str, name: str, gpus: int, rows_per_gpu: int
         "data_parallel",
         inputs.own_count("gradient_bytes"),
         inputs.own_count("weight_bytes"),
-        bucket_elements=inputs.own_count("bucket_elements"),
+        inputs.own_count("other_weight_bytes"),
+        bucket_elements=max(inputs.own_count("bucket_elements"), gpus * inputs.own_count("bucket_elements_per_gpu")),
     )
 
 
@@ -85,21 +86,21 @@ def predict(
     )
 
 
-def larger_buckets(run: Run) -> Run:
-    """As many elements as a GPU's part of a bucket is worth a hop's latency: 256 Ki for each GPU, 4 Mi at least."""
-    return dataclasses.replace(run, bucket_elements=max(1 << 22, run.gpus << 18))
+def even_buckets(run: Run, elements: int) -> Run:
+    return dataclasses.replace(run, bucket_elements=elements)
+
+
+def large_weights(run: Run) -> Run:
+    """Everything gathered in fp32."""
+    return dataclasses.replace(run, weight_bytes=4)
 
 
 def two_levels(run: Run) -> Run:
-    return dataclasses.replace(larger_buckets(run), two_level=True)
-
-
-def small_weights(run: Run) -> Run:
-    return dataclasses.replace(two_levels(run), weight_bytes=2)
+    return dataclasses.replace(run, two_level=True)
 
 
 def small_gradients(run: Run) -> Run:
-    return dataclasses.replace(small_weights(run), gradient_bytes=2)
+    return dataclasses.replace(two_levels(run), gradient_bytes=2)
 
 
 def _noise(run: Run, gpus: float, hosts: float) -> Run:
@@ -130,11 +131,12 @@ def what_if(noise_elsewhere: float) -> list[tuple[str, Change]]:
     """Names and changes of a run; a name that begins with + adds to the one before."""
     return [
         ("as configured", lambda run: run),
-        ("buckets of 16 Mi elements", lambda run: dataclasses.replace(run, bucket_elements=1 << 24)),
-        ("buckets of 64 Mi elements", lambda run: dataclasses.replace(run, bucket_elements=1 << 26)),
-        ("buckets of 256 Ki elements x GPUs", larger_buckets),
-        ("+ reduced inside nodes first (two levels)", two_levels),
-        ("+ weights gathered in bf16", small_weights),
+        ("buckets of 4 Mi elements, however many GPUs", lambda run: even_buckets(run, 1 << 22)),
+        ("+ weights gathered in fp32", lambda run: large_weights(even_buckets(run, 1 << 22))),
+        ("weights gathered in fp32", large_weights),
+        ("buckets of half the size", lambda run: even_buckets(run, run.bucket_elements // 2)),
+        ("buckets of twice the size", lambda run: even_buckets(run, 2 * run.bucket_elements)),
+        ("reduced inside nodes first (two levels)", two_levels),
         ("+ gradients exchanged in bf16", small_gradients),
         ("+ no GPU ever slower", lambda run: _noise(small_gradients(run), 0.0, 0.0)),
         ("collectives without latency", lambda run: _fabric(run, _at_once)),

@@ -30,11 +30,16 @@ class Run:
     gpus: int
     strategy: str  # "full_shard" (FSDP) or "data_parallel" (ours)
     gradient_bytes: int = 4  # of an element, as gradients are exchanged
-    weight_bytes: int = 2
+    weight_bytes: int = 2  # of an element of a product's weight, as weights are gathered
+    other_weight_bytes: int = 4  # of all others (tables, patches), data_parallel alone
     shard_optimizer: bool = True  # data_parallel alone
     overlap: bool = True  # data_parallel alone
     two_level: bool = False
     bucket_elements: int = 1 << 22  # data_parallel alone
+
+    def divides_masters(self) -> bool:
+        """Whether a GPU keeps fp32 values of its own part of the products' weights alone."""
+        return self.shard_optimizer and self.gpus > 1 and self.weight_bytes < self.other_weight_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,31 +121,37 @@ class Bucket:
     elements: int
     first_part: int  # needed first in forward, and finished last in backward
     table: bool  # the token table, which the head uses too
+    products: bool = False  # nothing but weights of products, in divided buckets
 
 
-def buckets(model: Model, elements: int) -> list[Bucket]:
+def buckets(model: Model, elements: int, divided: bool = False) -> list[Bucket]:
     """In the order in which backward finishes them, as ParameterStore::buckets cuts them: whole parameters, each bucket
-    closed once it has `elements`, the token table by itself."""
+    closed once it has `elements`, the token table by itself. With `divided` masters the weights of products come first,
+    in buckets of their own, and the token table is among the rest."""
     if elements < 1:
         raise ValueError(f"a bucket of {elements} elements")
     # A layer's parameters as declare_block (src/model/layout.cpp) orders them: the last product first.
     sizes = [
-        (columns * inner, layer)
+        (columns * inner, layer, divided)
         for layer in range(model.layers, 0, -1)
         for columns, inner in reversed(model.products())
     ]
-    sizes += [(size, 0) for size in (model.patches, model.positions * model.width) if size]
+    sizes += [(size, 0, False) for size in (model.patches, model.positions * model.width) if size]
     result: list[Bucket] = []
     if not model.tied:
-        sizes.insert(0, (model.head_parameters(), model.layers))
+        head = (model.head_parameters(), 0 if divided else model.layers, False)
+        sizes.insert(len(sizes) if divided else 0, head)
     filled = elements
-    for size, part in sizes:
-        if filled >= elements:
+    for size, part, products in sizes:
+        if filled >= elements or result[-1].products != products:
             result.append(Bucket(0, part, False))
             filled = 0
         filled += size
-        result[-1] = Bucket(filled, part, False)
-    result.append(Bucket(model.head_parameters(), 0, True))
+        result[-1] = Bucket(filled, part, False, products)
+    table = model.head_parameters()
+    if divided and not result[-1].products and filled < elements:
+        table += result.pop().elements
+    result.append(Bucket(table, 0, True))
     return result
 
 
@@ -152,15 +163,16 @@ def _data_parallel(run: Run, build: _Builder) -> None:
     head = compute.head_cost(run.device, run.software, run.model, run.batch)
     embedding = compute.embedding_cost(run.device, run.software, run.model, run.batch)
     parts = [embedding] + [layer] * run.model.layers  # as Bucket numbers them
-    parted = buckets(run.model, run.bucket_elements)
+    parted = buckets(run.model, run.bucket_elements, run.divides_masters())
     needs: dict[int, list[int]] = {}
     rounding = [0.0] * len(parts)  # of the first micro-batch, for weights that come in fp32: 6 bytes per element
     if run.shard_optimizer and run.gpus > 1:
         for bucket in reversed(parted):
             part = bucket.first_part if run.overlap else 0
-            task = build.collective("gather", ALL_GATHER, float(bucket.elements * run.weight_bytes), [])
+            width = run.weight_bytes if bucket.products else run.other_weight_bytes
+            task = build.collective("gather", ALL_GATHER, float(bucket.elements * width), [])
             needs.setdefault(part, []).append(task)
-            if run.weight_bytes == 4:
+            if width == 4:
                 rounding[part] += compute.stream_seconds(run.device, run.software, 6.0 * bucket.elements, 1)
     for micro_batch in range(run.micro_batches):
         last = micro_batch == run.micro_batches - 1

@@ -14,7 +14,7 @@ namespace gato::kernels {
 
 /// A parameter as operations see it: views of the flat buffers, which must outlive the graph. Neither requires grad.
 struct Parameter {
-  at::Tensor value = {};     ///< Undefined for an absent parameter (a linear without bias).
+  at::Tensor value = {};     ///< Undefined: absent (a linear without bias), or a linear's weight with `compute` alone.
   at::Tensor gradient = {};  ///< Same shape; backward adds to it. Undefined: the parameter is frozen.
   at::Tensor compute =
       {};  ///< `value` rounded to bf16, for products with bf16 activations. Undefined: only fp32 works.

@@ -18,6 +18,10 @@ struct NamedCount {
 /// "norms".
 [[nodiscard]] std::vector<NamedCount> parameters_by_part(const ModelConfig& config, const ModelShape& shape);
 
+/// Of the parameters those of which, computing in bf16, nothing but the optimizer reads fp32 values: what several
+/// processes divide among themselves with train.shard_optimizer. 0 for fp32.
+[[nodiscard]] int64_t divisible_parameters(const ModelConfig& config, const ModelShape& shape);
+
 /// What one process computes at once.
 struct StepShape {
   int64_t rows = 0, row_tokens = 0;

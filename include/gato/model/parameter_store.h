@@ -20,6 +20,7 @@ struct Segment {
   int64_t size = 0;    ///< Elements, without padding.
   bool decay = true;   ///< Whether weight decay applies.
   bool trainable = true;
+  bool only_products = false;  ///< With bf16 computing nothing reads its fp32 values but the optimizer.
 };
 constexpr int64_t kSegmentAlignment = 16;  ///< Elements; the gaps hold zeros in every buffer.
 
@@ -31,16 +32,31 @@ struct Bucket {
 };
 constexpr int64_t kBucketElements = int64_t{1} << 22;  ///< 16 MiB of fp32: enough to hide a message's latency.
 
+/// Elements [begin, end) of the flat buffers.
+struct FlatRange {
+  int64_t begin = 0, end = 0;
+  bool operator==(const FlatRange&) const = default;
+};
+
 /// How the buffers are cut into buckets.
 struct BucketLayout {
   int64_t elements = kBucketElements;  ///< A bucket is closed once it has that many; > 0.
   int64_t parts = 1;                   ///< Every bucket is padded so that it divides into as many equal parts; > 0.
+  int64_t own = 0;                     ///< The part of every bucket that is this process's; in [0, parts).
+  /// Whether a store for bf16 computing keeps fp32 values of its own parts alone, where nothing else reads them
+  /// (Segment::only_products). These parameters then come first, in buckets of their own.
+  bool divide_masters = false;
 };
 
 /// All parameters in one flat fp32 buffer, and their gradients in another, in the order in which backward finishes them
 /// (the token table last). Operations get views; optimizer, snapshots and communication see two tensors. A store for
 /// bf16 computing has a third buffer, the values rounded to bf16, which update() writes in the same pass; whoever
 /// writes to values() in another way calls values_changed().
+///
+/// With divided masters (BucketLayout) fp32 values lie in two places. masters() are those of the own part of every
+/// bucket, one after the other: what the optimizer updates and checkpoints are made of. values() begins at
+/// first_value() and has the rest of what operations read in fp32 (tables, norms, biases), whole. Everybody has the
+/// whole of compute().
 class ParameterStore {
  public:
   /// What a parameter is before it has a place.
@@ -48,6 +64,7 @@ class ParameterStore {
     std::string name;
     std::vector<int64_t> shape;
     bool decay = true;
+    bool only_products = false;
   };
   /// Lays the parameters out in the given order and fills them with zeros. Without gradients the store serves inference
   /// alone. Throws ContractError for a name that comes twice.
@@ -61,19 +78,34 @@ class ParameterStore {
   [[nodiscard]] int64_t num_parameters() const;                    ///< Without padding.
 
   /// The buffer in buckets of whole segments, in the order in which backward finishes them, as the layout says; the
-  /// last segment, the token table, is a bucket of its own, since all of backward adds to it where it is also the head.
+  /// last segment, the token table, is a bucket of its own, since all of backward adds to it where it is also the head;
+  /// not so where masters are divided, since all of what lies beside it then is finished last.
   /// They cover the buffer without gap or overlap.
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
 
-  [[nodiscard]] const at::Tensor& values() const { return values_; }        ///< fp32 [elements with padding].
-  [[nodiscard]] const at::Tensor& gradients() const { return gradients_; }  ///< The same; undefined without gradients.
+  [[nodiscard]] int64_t num_elements() const { return num_elements_; }  ///< Of each buffer, with padding.
+  /// fp32 [num_elements() - first_value()]: elements from first_value() on, which is 0 unless masters are divided.
+  [[nodiscard]] const at::Tensor& values() const { return values_; }
+  [[nodiscard]] int64_t first_value() const { return num_elements_ - values_.numel(); }
+  [[nodiscard]] bool has_divided_masters() const { return masters_.defined(); }
+  [[nodiscard]] const at::Tensor& masters() const { return masters_; }  ///< fp32 [own elements]; undefined: values().
+  /// Of each bucket, the elements of the own part: where masters() belong.
+  [[nodiscard]] std::vector<FlatRange> own_ranges() const;
+  [[nodiscard]] const at::Tensor& gradients() const {
+    return gradients_;
+  }  ///< fp32 [num_elements()]; undefined without gradients.
   [[nodiscard]] const at::Tensor& compute() const {
     return compute_;
   }  ///< bf16, the same; undefined for fp32 computing.
   void zero_gradients();
 
-  /// Brings compute() in step with values().
+  /// Brings compute() in step with values(); masters are not divided (ContractError).
   void values_changed();
+  /// Keeps of values() what the layout's divide_masters asks for, once they are filled. Nothing without bf16 computing.
+  /// Views of parameters taken before are no longer those of this store.
+  void divide_masters();
+  /// Gives a parameter new values, fp32 on the CPU, in every place where this process has some.
+  void assign(const Segment& segment, const at::Tensor& host);
 
   /// kernels::adamw_step on this store: values() and compute() change.
   void update(const at::Tensor& first_moment, const at::Tensor& second_moment,
@@ -91,7 +123,7 @@ class ParameterStore {
   /// The parameters of a store on the CPU as named tensors that point into the buffer: valid while the store lives and
   /// is not written to. From a GPU: export_flat of a copy.
   [[nodiscard]] std::vector<checkpoint::TensorView> export_tensors() const;
-  /// Fills the buffer from a file. Strict: throws CheckpointError that lists (up to some) missing and unexpected names,
+  /// Fills the store from a file. Strict: throws CheckpointError that lists (up to some) missing and unexpected names,
   /// and the shapes and dtypes that differ, before anything is changed. Only F32 is accepted.
   void import_tensors(const checkpoint::SafetensorsReader& reader);
 
@@ -99,7 +131,9 @@ class ParameterStore {
   std::vector<Segment> segments_;
   std::vector<Bucket> buckets_;
   std::unordered_map<std::string, size_t> index_;
-  at::Tensor values_, gradients_, compute_;
+  BucketLayout layout_;
+  int64_t num_elements_ = 0;
+  at::Tensor values_, masters_, gradients_, compute_;
 };
 
 /// A flat fp32 buffer on the CPU laid out like the store's (its values, optimizer moments), as named tensors

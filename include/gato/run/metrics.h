@@ -1,11 +1,13 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "gato/core/file.h"  // Path
+#include "gato/run/waiting_lines.h"
 
 /// The numbers of a run over time: `metrics.jsonl`, one JSON object per line (docs/formats/run_folder.md).
 namespace gato::run {
@@ -14,19 +16,21 @@ namespace gato::run {
 using MetricValues = std::map<std::string, double>;
 
 /// Appends points to a metrics file. Every line is one write(), so a kill leaves whole lines. A line cut by a full disk
-/// or power cut is closed off when the next writer opens the file. Thread-safe; one process per file.
+/// or power cut is closed off when the next writer opens the file; lines that the disk refuses wait in memory
+/// (WaitingLines). Thread-safe; one process per file.
 class MetricsWriter {
  public:
   /// `attempt` as RunFolder::begin_attempt gave it. Throws IoError.
   MetricsWriter(Path path, int64_t attempt);
 
   /// Writes {"time", "attempt", "step", "tokens", values...}. Non-finite values become null. Several lines may have the
-  /// same step. Names are of letters, digits and "_./-", and not one of the four above (ContractError). Throws IoError.
+  /// same step. Names are of letters, digits and "_./-", and not one of the four above (ContractError).
   void write(int64_t step, int64_t tokens, const MetricValues& values) const;
 
  private:
-  Path path_;
   int64_t attempt_;
+  mutable std::mutex mutex_;
+  mutable WaitingLines lines_;  // guarded by mutex_
 };
 
 /// What is known of one step.

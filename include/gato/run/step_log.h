@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "gato/core/file.h"  // Path
+#include "gato/run/waiting_lines.h"
 
 /// Every step of a run, one short line each: `steps.csv` (docs/formats/run_folder.md).
 namespace gato::run {
@@ -19,16 +20,16 @@ struct StepRecord {
   bool operator==(const StepRecord&) const = default;
 };
 
-/// Appends steps. Lines are kept until flush(), then written as one write() and so whole. One thread.
+/// Appends steps. Lines are kept until flush(), then written as one write() and so whole; those that the disk refuses
+/// wait in memory (WaitingLines). One thread.
 class StepLogWriter {
  public:
-  explicit StepLogWriter(Path path) : path_(std::move(path)) {}
+  explicit StepLogWriter(Path path);
   void add(const StepRecord& record);
-  void flush();  ///< Throws IoError; then nothing is lost, and the next flush tries again.
+  void flush() { lines_.flush(); }
 
  private:
-  Path path_;
-  std::string pending_;
+  WaitingLines lines_;
 };
 
 /// The steps of a run in rising order, from `first_step` on. What an earlier attempt wrote and a later one computed

@@ -24,6 +24,8 @@ class OperationObserver {
   virtual void failed(std::string_view operation, std::string_view cause) = 0;
 };
 
+class StopNotice;
+
 /// All processes of a run: Gloo between CPUs, NCCL between GPUs (whose control plane is Gloo as well). With one process
 /// nothing is exchanged and no operation does anything but what its result says.
 ///
@@ -44,11 +46,17 @@ class Communicator {
     /// On return the result is there: on a GPU for everything that is put on the current stream from now on. Throws
     /// PeerError. Does nothing the second time.
     void wait();
-    [[nodiscard]] bool done() const;  ///< Whether wait() would return at once.
+    /// wait(), and then until the device has done it, which a stream that waits does not tell the host: work that the
+    /// device got before it comes first, unobserved; then this operation may take the timeout, with the observer told.
+    /// Throws PeerError. Whoever reads from a GPU what depends on other processes calls it before: a lost one would
+    /// block that read for ever.
+    void finish();
+    [[nodiscard]] bool done() const;  ///< Whether finish() would return at once.
 
    private:
     friend class Communicator;
     struct State;
+    void wait_for_device(State& state);
     std::unique_ptr<State> state_;
   };
 
@@ -57,8 +65,10 @@ class Communicator {
   /// Meets the other processes at launch.master_address:master_port. launch.size == 1 touches no network. Throws
   /// PeerError naming the ranks that did not come within connect_seconds, ConfigError for an interface or address that
   /// does not exist, DeviceError where `device` is a GPU and this build has no NCCL.
+  /// `notice` is opened as soon as it can be.
   [[nodiscard]] static std::shared_ptr<Communicator> connect(const Launch& launch, at::Device device,
-                                                             const CommunicatorOptions& options = {});
+                                                             const CommunicatorOptions& options = {},
+                                                             StopNotice* notice = nullptr);
   ~Communicator();
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
@@ -88,6 +98,7 @@ class Communicator {
   [[nodiscard]] double seconds_waited() const;
 
  private:
+  friend struct CommunicatorParts;
   struct State;
   explicit Communicator(std::shared_ptr<State> state);
   template <class Start>
