@@ -33,20 +33,22 @@ double hop_reward(const Sim& sim) {
   return standing(sim) * near_linear(sensor(sim, "velocity")[0], kHopSpeed, kUnbounded, kHopSpeed / 2, 0.5);
 }
 
-/// Getting up: the torso high above the foot, upright, and the whole body above the foot.
+/// How far up it is, in [0, 1].
+double up(const Sim& sim) { return std::clamp(height(sim) / kStandHeight, 0.0, 1.0); }
+
+/// Getting up: first the body above the foot, for who sits upright beside it stays there; then high, then upright.
 double stand_guide(const Sim& sim) {
   const double upright = (1 + body_orientation(sim, "torso")[8]) / 2;
   const double* const centre = centre_of_mass(sim);
   const double beside = std::abs(centre[0] - body_centre(sim, "foot")[0]);
-  return 0.5 * std::clamp(height(sim), -0.2, 0.9) + 0.3 * std::min(centre[2], 0.9) + 0.3 * upright -
-         0.3 * std::min(beside, 0.6);
+  return 0.5 * std::clamp(height(sim), -0.2, 0.9) + 0.5 * std::min(centre[2], 0.9) + 0.3 * up(sim) * upright -
+         (1 - 0.7 * up(sim)) * std::min(beside, 0.6);
 }
 
 /// And on, as far as it is up: speed while lying is falling, and a fall must cost more than it brings.
 double hop_guide(const Sim& sim) {
-  const double up = std::clamp(height(sim) / kStandHeight, 0.0, 1.0);
   const double speed = std::clamp(sensor(sim, "velocity")[0], -1.0, kHopSpeed);
-  return stand_guide(sim) + 0.7 * standing(sim) + 0.2 * up * up * speed;
+  return stand_guide(sim) + 0.5 * standing(sim) + 0.3 * up(sim) * up(sim) * speed;
 }
 
 MujocoTask hopper() {
