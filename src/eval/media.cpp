@@ -67,7 +67,7 @@ MediaItem parse_item(const Json& json, const std::string& where) {
   MediaItem item;
   item.task = fields.text("task");
   item.seed = fields.unsigned_integer("seed");
-  item.kind = fields.has("kind") ? fields.text("kind") : "first";
+  if (fields.has("kind")) item.kind = fields.text("kind");
   if (fields.has("file")) {
     item.file = fields.text("file");
     if (!stays_inside(item.file)) fields.fail("file", "is outside of the folder of results");
@@ -79,6 +79,7 @@ MediaItem parse_item(const Json& json, const std::string& where) {
   if (fields.has("question")) item.question = fields.text("question");
   item.answer = fields.text("answer");
   item.reference = fields.text("reference");
+  if (!fields.has("kind") && item.reference.empty()) item.kind = "first";
   item.exact_match = fields.boolean("exact_match");
   if (fields.has("return")) item.episode_return = fields.number_or_nan("return");
   if (fields.has("length")) item.length = fields.integer("length", 0);

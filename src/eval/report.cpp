@@ -23,6 +23,8 @@ namespace {
 /// loaded as they are seen, on a page per domain.
 constexpr uint64_t kMostEmbedded = uint64_t{6} << 20;
 constexpr size_t kMostTasksOnOnePage = 80;
+/// A film takes ffmpeg about a quarter of a second: of more animations than these none is made.
+constexpr size_t kMostFilms = 100;
 
 using Links = std::vector<std::pair<std::string, std::string>>;
 
@@ -140,7 +142,7 @@ class Report {
       : data_(data),
         folder_(run.report_path().parent_path()),
         has_pages_(media_bytes() > kMostEmbedded || tasks() > kMostTasksOnOnePage),
-        shelf_(folder_, !has_pages_, can_make_films()) {}
+        shelf_(folder_, !has_pages_, animations() <= kMostFilms && can_make_films()) {}
 
   void write(const Path& index) {
     for (const Evaluation& evaluation : data_.evaluations) {
@@ -166,6 +168,17 @@ class Report {
     uint64_t bytes = 0;
     for (const Evaluation& evaluation : data_.evaluations) bytes += bytes_of_media(evaluation.folder, evaluation.media);
     return bytes;
+  }
+
+  [[nodiscard]] size_t animations() const {
+    size_t animations = 0;
+    for (const Evaluation& evaluation : data_.evaluations) {
+      for (const auto& [task, items] : evaluation.media) {
+        animations += static_cast<size_t>(
+            std::count_if(items.begin(), items.end(), [](const MediaItem& item) { return item.frames > 1; }));
+      }
+    }
+    return animations;
   }
 
   [[nodiscard]] size_t tasks() const {
@@ -219,8 +232,8 @@ class Report {
     return media.empty() ? body
                          : cat(body,
                                "<h2>Rollouts, answers and texts</h2><p class='sub'>The first rollout, and those "
-                               "with the highest and the lowest return.</p>",
-                               media);
+                               "with the highest and the lowest return.</p><div class='tasks'>",
+                               media, "</div>");
   }
 
   [[nodiscard]] std::string index_page() const {

@@ -35,7 +35,7 @@ small,.note{color:var(--soft);font-size:12.5px}.find{display:flex;gap:8px 10px;f
 .cards{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(216px,1fr))}.card{padding:10px;font-size:13px;overflow-wrap:anywhere;unicode-bidi:isolate}.card img{display:block;margin:0 auto 8px;border-radius:6px;max-width:100%;height:auto;image-rendering:pixelated}.card pre{margin:4px 0}
 .tasks{display:grid;gap:0 22px;grid-template-columns:repeat(auto-fill,minmax(min(550px,100%),1fr))}.tasks>article.wide{grid-column:1/-1}.shown{display:flex;flex-wrap:wrap;gap:10px}.shown figure{margin:0;flex:0 1 176px;min-width:130px;background:var(--paper);border:1px solid var(--line);border-radius:10px;padding:9px;font-size:13px}.shown img{display:block;max-width:100%;height:auto;margin:0 auto 6px;border-radius:6px;image-rendering:pixelated;background:var(--back)}
 .right{color:var(--right)}.wrong{color:var(--wrong)}.say{white-space:pre-wrap}summary{cursor:pointer}details{margin:10px 0}pre{background:var(--back);border:1px solid var(--line);padding:10px;border-radius:8px;overflow-x:auto;font-size:12.5px;white-space:pre-wrap;overflow-wrap:anywhere}
-ul{padding-left:20px}article{content-visibility:auto;contain-intrinsic-size:auto 340px}.ok{color:var(--right)}.bad{color:var(--wrong)}
+ul{padding-left:20px}article{min-width:0;content-visibility:auto;contain-intrinsic-size:auto 340px}.ok{color:var(--right)}.bad{color:var(--wrong)}
 @media(max-width:640px){main{padding:16px 10px 40px}.bar{width:96px}th,td{padding:4px 5px}.shown figure{flex-basis:46%}.tile b{font-size:20px}nav{padding:8px 10px}.tile{min-width:46%;flex:1}th:first-child,td:first-child{min-width:15ch;max-width:42vw}}
 @media print{nav,.find{display:none}.panel{overflow:visible}body{background:#fff}}
 )";

@@ -1,6 +1,8 @@
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "eval/media.h"
@@ -68,13 +70,17 @@ inline run::TaskResult synthetic_result(const std::string& task, int number, int
 
 inline void write_synthetic_media(const Path& folder, const run::TaskResult& result, const SyntheticRun& size) {
   std::vector<MediaItem> items;
-  for (const char* kind : {"first", "best", "worst"}) {
-    const run::RolloutRecord& rollout = result.rollouts[items.size()];
+  const auto less = [](const auto& a, const auto& b) { return a.episode_return < b.episode_return; };
+  const auto& rollouts = result.rollouts;
+  const auto best = std::max_element(rollouts.begin(), rollouts.end(), less);
+  const auto worst = std::min_element(rollouts.begin(), rollouts.end(), less);
+  for (const auto& [kind, which] : {std::pair{"first", rollouts.begin()}, {"best", best}, {"worst", worst}}) {
+    const run::RolloutRecord& rollout = *which;
     MediaItem item;
     item.task = result.task;
     item.kind = kind;
     item.seed = rollout.seed;
-    item.episode_return = rollout.episode_return + static_cast<double>(items.size() == 1 ? 50 : 0);
+    item.episode_return = rollout.episode_return;
     item.length = rollout.length;
     item.success = rollout.success;
     const uint64_t seed = hash_name(result.task) + items.size();

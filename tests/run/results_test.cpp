@@ -210,7 +210,11 @@ TEST(SummaryTest, ScoresAreAsDesigned) {
   EXPECT_EQ(text.loss, text_result().loss);
 
   EXPECT_EQ(summary.domains.size(), 2u) << "a domain without a score is no domain of the table";
-  EXPECT_EQ(summary.domains.at("pictures"), (DomainSummary{90, 1}));
+  EXPECT_DOUBLE_EQ(summary.domains.at("pictures").score, 90);
+  EXPECT_EQ(summary.domains.at("pictures").tasks, 1);
+  EXPECT_EQ(summary.domains.at("control").ci95, control.ci95) << "one task: its own interval";
+  EXPECT_LT(summary.mean_ci95->first, *summary.mean_score);
+  EXPECT_GT(summary.mean_ci95->second, *summary.mean_score);
   EXPECT_DOUBLE_EQ(*summary.mean_score, (*control.score + 90) / 2);
   EXPECT_EQ(summary.tasks_at_50, 2);
 }
@@ -233,6 +237,7 @@ TEST(SummaryTest, MeansAreOverTasksThenDomains) {
   EXPECT_DOUBLE_EQ(summary.domains.at("a").score, 50);
   EXPECT_EQ(summary.domains.at("a").tasks, 3);
   EXPECT_DOUBLE_EQ(*summary.mean_score, (50 + 49.999) / 2);
+  EXPECT_NEAR(summary.domains.at("a").ci95->first, 50, 1e-9) << "rollouts all alike: no spread but that of tasks";
   EXPECT_EQ(summary.tasks_at_50, 2);
 }
 
