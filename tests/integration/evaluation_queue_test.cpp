@@ -93,13 +93,11 @@ TEST(JobPlayerTest, AResultIsReplayedAndAnimated) {
   EXPECT_TRUE(outcome.differences.empty()) << outcome.differences.front();
   EXPECT_EQ(read_file(outcome.animation).substr(0, 6), "GIF89a");
 
-  // Two shards of a task in one job: each is compared with its own rollouts.
-  for (const char* shard : {"0", "1"}) {
-    options.result = folder.results_path(30, "replayed") / cat("pictures-question.shard-", shard, ".json");
-    const ReplayOutcome half = replay_result(options);
-    EXPECT_EQ(half.recorded.play->together.size(), 2u);
-    EXPECT_TRUE(half.differences.empty()) << shard << ": " << half.differences.front();
-  }
+  // Two shards of a task in one job: the first is compared with its own rollouts, not with the last one's.
+  options.result = folder.results_path(30, "replayed") / "pictures-question.shard-0.json";
+  const ReplayOutcome half = replay_result(options);
+  EXPECT_EQ(half.recorded.play->together.size(), 2u);
+  EXPECT_TRUE(half.differences.empty()) << half.differences.front();
   options.result = folder.results_path(30, "replayed") / "grid-go_to.shard-0.json";
 
   run::TaskResult forged = outcome.recorded;

@@ -72,7 +72,7 @@ expect 0 'all 2 rollouts are as recorded' "$bin/gato-eval" replay run/eval/resul
 ls ./*.gif >/dev/null || fail "no animation"
 expect 0 'probability that B is better' "$bin/gato-eval" compare run/eval/results/step-00000020@tiny run/eval/results/step-00000060@tiny
 expect 0 'report/index.html' "$bin/gato-eval" report --run run
-grep -q 'Scores over training' run/report/index.html || fail "no curve of scores"
+grep -q 'Score over training' run/report/index.html || fail "no curve of scores"
 
 # What is wrong is said.
 expect 2 'no checkpoint of step 7' "$bin/gato-eval" enqueue --run run --suite suite.yaml --step 7
