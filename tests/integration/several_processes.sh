@@ -62,13 +62,11 @@ ls sharded/checkpoints/step-00000024/optimizer-first_moment-00001-of-00002.safet
 
 # In bf16 the masters are divided as well. The files are whole whatever wrote them: a run goes on by another number.
 train 1 narrow1 model.precision=bf16
-for size in 2 3; do
-  expected=75 GATO_FAULTS="step=12,rank=$((size - 1)),kind=term" \
-    train $size narrow$size model.precision=bf16 train.shard_optimizer=true train.check_replicas_every=5
-  ls narrow$size/checkpoints/step-*/optimizer-first_moment-00001-of-0000$size.safetensors >/dev/null || fail "narrow$size is not divided"
-  train $((5 - size)) narrow$size model.precision=bf16 train.shard_optimizer=true
-  same_steps narrow1 narrow$size 1e-2 && same_tokens narrow1 narrow$size && same_loss narrow1 narrow$size
-done
+expected=75 GATO_FAULTS="step=12,rank=2,kind=term" \
+  train 3 narrow3 model.precision=bf16 train.shard_optimizer=true train.check_replicas_every=5
+ls narrow3/checkpoints/step-*/optimizer-first_moment-00001-of-00003.safetensors >/dev/null || fail "narrow3 is not divided"
+train 2 narrow3 model.precision=bf16 train.shard_optimizer=true
+same_steps narrow1 narrow3 1e-2 && same_tokens narrow1 narrow3 && same_loss narrow1 narrow3
 
 # The same number of processes gives the same bits, interrupted or not, whoever is asked to stop.
 train 3 whole

@@ -47,7 +47,7 @@ struct Steps {
   std::map<std::string, ShareMeter::Shares> shares;
   at::Tensor values, compute;
   TrainingState state;
-  int64_t moment_elements = 0, master_elements = 0, fp32_elements = 0, buckets = 0;
+  int64_t moment_elements = 0, master_elements = 0, value_elements = 0, elements = 0, buckets = 0;
 };
 
 /// What a step may find changed: (step, rank, batch).
@@ -101,7 +101,8 @@ Steps run_rank(const TrainingConfig& config, const std::shared_ptr<Communicator>
   done.values = by_name(model.store(), whole);
   done.compute = by_name(model.store(), model.store().compute());
   done.master_elements = model.store().masters().defined() ? model.store().masters().numel() : 0;
-  done.fp32_elements = model.store().values().numel() + done.master_elements;
+  done.value_elements = model.store().values().numel();
+  done.elements = model.store().num_elements();
   done.moment_elements = optimizer.first_moment.numel();
   done.buckets = static_cast<int64_t>(model.store().buckets().size());
   return done;
@@ -188,13 +189,16 @@ TEST_P(DistributedStepTest, EqualsOneProcessInBf16) {
   expect_same_on_all_ranks(ranks);
   expect_near(ranks[0].losses, alone.losses, 2e-3);
   expect_near(ranks[0].norms, alone.norms, 2e-2);
+  int64_t masters = 0;
   for (const Steps& rank : ranks) {
+    masters += rank.master_elements;
     EXPECT_TRUE(at::equal(rank.compute, rank.values.to(at::kBFloat16))) << "weights are not the rounded masters";
     EXPECT_EQ(rank.master_elements > 0, GetParam().sharded);
     if (GetParam().sharded) {
-      EXPECT_LT(rank.fp32_elements, alone.fp32_elements * 9 / 10) << "masters are not divided";
+      EXPECT_LT(rank.value_elements, rank.elements) << "masters are not divided";
     }
   }
+  EXPECT_EQ(masters, GetParam().sharded ? ranks[0].elements : 0);
 }
 
 TEST_P(DistributedStepTest, IsRepeatedBitForBit) {

@@ -96,8 +96,9 @@ TEST_F(SavingTest, AFullDiskForRecordsEndsNoRunAndLosesNothing) {
   for (const char* file : {"steps.csv", "metrics.jsonl"}) {
     const ScopedFileFault fault(
         {.operation = FileOperation::kWrite, .nth = 1, .error_number = ENOSPC, .path_contains = file});
-    EXPECT_TRUE(train(config(file), {"test"}).finished);
-    const run::RunFolder folder(folder_ / file);
+    const std::string name = cat("full-", file[0]);
+    EXPECT_TRUE(train(config(name), {"test"}).finished);
+    const run::RunFolder folder(folder_ / name);
     EXPECT_EQ(run::read_steps(folder.steps_path()).size(), 12u);
     EXPECT_EQ(run::read_metrics(folder.metrics_path()).series("train/loss").size(), 3u);
   }
