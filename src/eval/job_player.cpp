@@ -223,7 +223,9 @@ ReplayOutcome replay_result(const ReplayOptions& options) {
       throw ConfigError(cat("--rollout ", rollout, ": the result holds ", played.episodes.size(), " rollouts"));
     }
     const auto& frames = played.episodes[rollout].frames;
-    if (!frames.empty()) outcome.animation = write_animation(options.out, recorded.task, options.rollout, frames);
+    if (!frames.empty()) {  // named by its number in the task: shards keep out of each other's way
+      outcome.animation = write_animation(options.out, recorded.task, recorded.play->first + options.rollout, frames);
+    }
     outcome.again = std::move(played.result);
   }
   outcome.differences = differences_of(recorded, outcome.again);
