@@ -74,7 +74,9 @@ inline void write_synthetic_media(const Path& folder, const run::TaskResult& res
   const auto& rollouts = result.rollouts;
   const auto best = std::max_element(rollouts.begin(), rollouts.end(), less);
   const auto worst = std::min_element(rollouts.begin(), rollouts.end(), less);
-  for (const auto& [kind, which] : {std::pair{"first", rollouts.begin()}, {"best", best}, {"worst", worst}}) {
+  auto first = rollouts.begin();  // that is neither, so that there are three
+  while (first == best || first == worst) ++first;
+  for (const auto& [kind, which] : {std::pair{"first", first}, {"best", best}, {"worst", worst}}) {
     const run::RolloutRecord& rollout = *which;
     MediaItem item;
     item.task = result.task;
