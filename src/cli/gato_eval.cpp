@@ -77,7 +77,7 @@ int evaluate(Arguments& arguments) {
 
 std::function<int()> add_report(CLI::App& app) {
   auto folder = std::make_shared<std::string>();
-  auto* verb = app.add_subcommand("report", "Write a run's report, one HTML page that holds everything");
+  auto* verb = app.add_subcommand("report", "Write a run's report, report/index.html");
   verb->add_option("--run", *folder, "Run folder")->required()->check(CLI::ExistingDirectory);
   return [verb, folder] {
     if (!verb->parsed()) return -1;
