@@ -243,6 +243,7 @@ class Worker {
 
   /// Of those that failed here.
   int64_t left_undone() {
+    if (failures_.empty()) return 0;
     int64_t jobs = 0;
     for (QueuedBatch* batch : queue_.all_batches()) {
       for (size_t job = 0; job < batch->batch().jobs.size(); ++job) {
