@@ -54,9 +54,9 @@ void keep_measurements(const env::RemoteFamily& old, env::RemoteFamily& fresh) {
   for (env::RemoteTask& task : fresh.tasks) {
     for (const env::RemoteTask& known : old.tasks) {
       if (known.spec.id != task.spec.id) continue;
-      episode::TaskSpec plain = known.spec;
-      plain.expert = plain.random = {};
-      if (plain == task.spec && known.has_expert == task.has_expert) task = known;
+      episode::TaskSpec plain = known.spec, wanted = task.spec;
+      plain.expert = plain.random = wanted.expert = wanted.random = {};
+      if (plain == wanted && known.has_expert == task.has_expert) task = known;
     }
   }
 }
