@@ -83,7 +83,8 @@ void LoggedBatch::finish(LoggedEpisode episode) {
   if (is_worst) worst_ = std::move(episode);
 }
 
-std::vector<env::Image> LoggedBatch::frames_of(const LoggedEpisode& episode, int64_t most_frames, int32_t most_side) {
+std::vector<env::Image> LoggedBatch::frames_of(const LoggedEpisode& episode, int64_t most_frames, int32_t most_side,
+                                               const std::function<void()>& on_step) {
   GATO_CHECK(most_frames >= 2, most_frames, " frames");
   const auto length = static_cast<int64_t>(episode.actions.size());
   const int64_t stride = std::max<int64_t>(1, (length + most_frames - 2) / (most_frames - 1));
@@ -100,6 +101,7 @@ std::vector<env::Image> LoggedBatch::frames_of(const LoggedEpisode& episode, int
   for (int64_t i = 0; i < length; ++i) {
     batch_->start({&slot, 1}, {&episode.actions[static_cast<size_t>(i)], 1});
     const std::vector<env::StepResult> steps = batch_->wait();
+    if (on_step) on_step();
     episode_return += steps.at(0).reward;
     const bool is_last = i + 1 == length, is_done = steps[0].done();
     ended_alike = is_last && is_done && steps[0].failure.empty() && episode_return == episode.episode_return;

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,8 +46,10 @@ class LoggedBatch : public env::EnvironmentBatch {
 
   /// Plays an episode again in slot 0 and returns its frames, at most `most_frames` evenly over its steps (the last one
   /// always), the longer side at most `most_side`. Nothing where the environment has no pictures, or where the episode
-  /// did not come out the same (a warning says so). Throws what the environment throws.
-  [[nodiscard]] std::vector<env::Image> frames_of(const LoggedEpisode& episode, int64_t most_frames, int32_t most_side);
+  /// did not come out the same (a warning says so). `on_step` is called after every step. Throws what it and the
+  /// environment throw.
+  [[nodiscard]] std::vector<env::Image> frames_of(const LoggedEpisode& episode, int64_t most_frames, int32_t most_side,
+                                                  const std::function<void()>& on_step = {});
 
  private:
   void finish(LoggedEpisode episode);

@@ -182,7 +182,7 @@ int64_t first_shown(const TaskToPlay& task, const episode::TaskSpec& spec, const
 }
 
 ShownEpisode shown_episode(LoggedBatch& batch, const LoggedEpisode& logged, const env::RolloutResult& played,
-                           const std::string& kind) {
+                           const std::string& kind, const std::function<void()>& on_step) {
   ShownEpisode shown;
   shown.item.task = batch.spec().id;
   shown.item.seed = logged.seed;
@@ -194,7 +194,7 @@ ShownEpisode shown_episode(LoggedBatch& batch, const LoggedEpisode& logged, cons
   shown.item.episode_return = logged.episode_return;
   shown.item.length = static_cast<int64_t>(logged.actions.size());
   shown.item.success = logged.success;
-  shown.frames = batch.frames_of(logged, kMostFrames, kMostSide);
+  shown.frames = batch.frames_of(logged, kMostFrames, kMostSide, on_step);
   return shown;
 }
 
@@ -219,12 +219,13 @@ std::vector<std::pair<LoggedEpisode, std::string>> episodes_to_show(const Logged
 }
 
 /// Plays the episodes worth showing again. What fails here costs pictures, not the result.
-std::vector<ShownEpisode> shown_episodes(LoggedBatch& batch, const std::vector<env::RolloutResult>& played) {
+std::vector<ShownEpisode> shown_episodes(LoggedBatch& batch, const std::vector<env::RolloutResult>& played,
+                                         const std::function<void()>& on_step) {
   const bool with_extremes = batch.spec().scoring != episode::Scoring::kExactMatch;
   std::vector<ShownEpisode> shown;
   try {
     for (const auto& [episode, kind] : episodes_to_show(batch, with_extremes)) {
-      ShownEpisode one = shown_episode(batch, episode, played.at(static_cast<size_t>(episode.number)), kind);
+      ShownEpisode one = shown_episode(batch, episode, played.at(static_cast<size_t>(episode.number)), kind, on_step);
       if (!one.frames.empty() || !with_extremes) shown.push_back(std::move(one));
     }
   } catch (const env::EnvironmentError& error) {
@@ -264,7 +265,9 @@ std::vector<PlayedTask> play_together(const Agent& agent, const std::vector<Task
     played.push_back({std::move(result), std::move(episodes[t]), {}});
   }
   if (options.record_episodes == 0) return played;
-  for (size_t t = 0; t < tasks.size(); ++t) played[t].shown = shown_episodes(*logs[t], played[t].episodes);
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    played[t].shown = shown_episodes(*logs[t], played[t].episodes, options.on_step);
+  }
   return played;
 }
 
@@ -287,8 +290,9 @@ std::vector<run::TaskResult> text_results(const Agent& agent, const std::string&
   return results;
 }
 
-void keep_media(const Path& results, const PlayedTask& played) {
-  if (played.shown.empty()) return;
+namespace {
+
+void write_shown(const Path& results, const PlayedTask& played) {
   std::vector<MediaItem> items;
   for (const ShownEpisode& shown : played.shown) {
     MediaItem item = shown.item;
@@ -297,6 +301,17 @@ void keep_media(const Path& results, const PlayedTask& played) {
     items.push_back(std::move(item));
   }
   write_media(results, played.result.task, played.result.shard, items);
+}
+
+}  // namespace
+
+void keep_media(const Path& results, const PlayedTask& played) {
+  if (played.shown.empty()) return;
+  try {
+    write_shown(results, played);
+  } catch (const Error& error) {
+    log::warning("eval", played.result.task, ": its pictures are not kept: ", error.what());
+  }
 }
 
 }  // namespace gato::eval

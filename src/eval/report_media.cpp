@@ -37,7 +37,10 @@ MediaShelf::MediaShelf(Path report, bool embed, bool with_films)
 
 void MediaShelf::ask(const Path& results, const std::string& suite, const MediaItem& item) {
   if (!by_file_.try_emplace(key_of(results, item), jobs_.size()).second) return;
-  const std::string name = slug(cat(suite, ".", Path(item.file).stem().string()));
+  // Of this checkpoint, so that another one's pictures are never taken for them.
+  const std::string folder = results.filename().string();  // step-N@SUITE
+  const std::string step = folder.substr(0, folder.find('@'));
+  const std::string name = slug(cat(suite, ".", step, ".", Path(item.file).stem().string()));
   jobs_.push_back({results, item, name, {}});
 }
 

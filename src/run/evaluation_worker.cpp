@@ -89,10 +89,10 @@ class Worker {
     for (const Place& place : candidates(batches)) {
       if (options_.is_stopped()) return false;
       const JobEvent claim{JobEventKind::kClaimed, presence_.name(), "", seconds_since_1970()};
-      if (place.first->status(place.second).state != JobState::kPending || !place.first->add(place.second, claim)) {
-        continue;
-      }
       try {
+        if (place.first->status(place.second).state != JobState::kPending || !place.first->add(place.second, claim)) {
+          continue;
+        }
         do_job(*place.first, place.second);
         finish(*place.first);
       } catch (const DataError& error) {  // of the batch's own files
@@ -122,7 +122,11 @@ class Worker {
   void take_from_the_gone(QueuedBatch& batch, std::set<std::string>& busy) {
     for (size_t job = 0; job < batch.batch().jobs.size(); ++job) {
       const JobStatus status = batch.status(job);
-      if (status.state != JobState::kRunning || status.worker == presence_.name()) continue;
+      if (status.state != JobState::kRunning) continue;
+      if (status.worker == presence_.name()) {  // whose end could not be noted: between jobs this worker plays nothing
+        static_cast<void>(batch.add(job, {JobEventKind::kReturned, presence_.name(), "", seconds_since_1970()}));
+        continue;
+      }
       const auto reason = watch_.gone(status.worker);
       if (!reason) busy.insert(status.worker);
       if (!reason || !batch.add(job, {JobEventKind::kLost, presence_.name(), *reason, seconds_since_1970()})) continue;

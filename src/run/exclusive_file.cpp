@@ -42,7 +42,9 @@ bool look_at(const Path& path, struct stat& status) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) return false;
   const bool known = ::fstat(file, &status) == 0;
+  const int error = errno;
   ::close(file);
+  errno = error;
   return known;
 }
 
@@ -99,7 +101,11 @@ bool create_file(const Path& path, std::string_view content) {
 
 std::optional<FileIdentity> file_identity(const Path& path) {
   struct stat status {};
-  if (!look_at(path, status)) return std::nullopt;
+  if (!look_at(path, status)) {
+    // A full table of files or a share that stutters says nothing about the file.
+    if (errno != ENOENT && errno != ENOTDIR) throw_io(path, "open", errno);
+    return std::nullopt;
+  }
   return FileIdentity{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
 }
 

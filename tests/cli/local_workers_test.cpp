@@ -24,7 +24,7 @@ Path program(const Path& folder, const std::string& rest) {
 size_t starts_of(const std::string& rest) {
   log::set_level(log::Level::kOff);
   const gato::test::TempFolder folder;
-  LocalWorkers workers({program(folder.path(), rest), folder / "run", 1, 1, 0.05});
+  LocalWorkers workers({program(folder.path(), rest), folder / "run", 1, 1, 1.0});
   workers.wait_until_drained();
   return split(read_file(folder / "starts"), '\n').size() - 1;
 }

@@ -120,9 +120,9 @@ TEST_F(TrainTest, MicroBatchIsMeasuredWhenARunBeginsAndKeptAfterwards) {
   EXPECT_EQ(recorded.train.micro_batch_rows.rows, 4) << "four rows of this model fit everywhere";
 
   train(small_config(folder_ / "two"), {"test"});
-  request_stop();
-  EXPECT_THROW(train(small_config(folder_ / "resumed"), {"test"}), Interrupted);  // saved before its first step
-  clear_signal_flags();
+  config = small_config(folder_ / "resumed");
+  config.train.max_minutes = 1e-6;
+  EXPECT_FALSE(train(config, {"test"}).finished);  // saved before its first step
   config = small_config(folder_ / "resumed");
   config.train.micro_batch_rows = {MicroBatchRows::kAuto};
   train(config, {"test"});

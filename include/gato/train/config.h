@@ -52,7 +52,7 @@ struct LoopConfig {
   int64_t batch_rows = 512;              ///< Rows per step, over all processes.
   MicroBatchRows micro_batch_rows = {};  ///< Rows per forward pass. Gradients are accumulated.
   bool recompute = false;        ///< Backward computes the blocks again: the same numbers, less memory, a third slower.
-  bool shard_optimizer = false;  ///< Whether each process keeps its own part of AdamW's moments alone (ZeRO-1).
+  bool shard_optimizer = false;  ///< Whether a process keeps its part alone of moments and bf16's masters.
   bool cuda_graph = false;       ///< Whether a GPU gets a micro-batch's work as one CUDA graph: docs/programs.md.
   std::string device = "auto";   ///< auto (a GPU where there is one), cpu, cuda or cuda:N.
   int64_t seed = 0;              ///< Of parameters, data order and stochastic depth.
@@ -82,65 +82,64 @@ struct LoopConfig {
   double hang_seconds = 60;           ///< The least that a step may take, and 10 times the median, before exit code 76.
   double long_hang_seconds = 1800;    ///< What start, first step, validation and saving may take.
 };
-GATO_CONFIG(LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
-            GATO_FIELD(batch_rows, "Rows per update, over all processes."),
-            GATO_FIELD(micro_batch_rows,
-                       "Rows per forward pass; 0: all rows of the process; auto: as many as memory allows, measured "
-                       "when a run begins."),
-            GATO_FIELD(recompute,
-                       "Whether backward computes the blocks again instead of keeping what is inside them: the same "
-                       "numbers with much less memory, a third slower."),
-            GATO_FIELD(shard_optimizer,
-                       "Whether each of several processes keeps and updates a part of AdamW's state alone: the same "
-                       "numbers with less memory."),
-            GATO_FIELD(cuda_graph,
-                       "Whether a GPU gets the blocks, head and loss of a micro-batch, forward and backward, as one "
-                       "CUDA graph: the same numbers but for rounding, less work for the CPU. Not with "
-                       "relative positions or cuDNN's attention."),
-            GATO_FIELD(device, "auto (a GPU where there is one), cpu, cuda or cuda:N."),
-            GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),
-            GATO_FIELD(soft_target_bins,
-                       "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),
-            GATO_FIELD(log_every, "Steps between lines on the console and points in metrics.jsonl."),
-            GATO_FIELD(validate_every, "Steps between validations; 0: only at the end."),
-            GATO_FIELD(validation_rows, "Rows per validation."),
-            GATO_FIELD(checkpoint_every, "Steps between checkpoints."),
-            GATO_FIELD(keep_checkpoints, "Newest checkpoints kept; at least 2."),
-            GATO_FIELD(keep_every, "Also keep every checkpoint whose step is divisible by this; 0: none."),
-            GATO_FIELD(keep_best, "Also keep as many checkpoints with the best `best_by`; 0: none."),
-            GATO_FIELD(best_by,
-                       "What is best: a metric such as validation/loss, or of an evaluation SUITE:mean_score, "
-                       "SUITE:tasks_at_50 or SUITE:TASK (a task's score)."),
-            GATO_FIELD(best_is, "max or min."),
-            GATO_FIELD(background_save,
-                       "Whether training goes on while a checkpoint is written, from a copy of parameters and moments "
-                       "in memory (12 bytes per parameter)."),
-            GATO_FIELD(save_failures, "Saves in a row that may fail before the run stops; at least 1."),
-            GATO_FIELD(verify_last_save,
-                       "Whether the checkpoint of a finished run is read back from the disk before it counts."),
-            GATO_FIELD(init_from,
-                       "Weights that a new run begins with: a checkpoint, a run folder, an export or a safetensors "
-                       "file; empty: random ones."),
-            GATO_FIELD(init_include, "Patterns of the parameters that are taken from train.init_from."),
-            GATO_FIELD(init_exclude, "Patterns of parameters that are not, though they match init_include."),
-            GATO_FIELD(init_strict,
-                       "Whether parameters that train.init_from lacks, has too many or of another shape are an error; "
-                       "false: they are listed, and what fits is taken."),
-            GATO_FIELD(max_minutes, "Save and stop with exit code 75 after this time; 0: no limit."),
-            GATO_FIELD(threads, "Threads; 0: GATO_NUM_THREADS or all processors."),
-            GATO_FIELD(demonstration_steps, "Steps of demonstrations per task kept in checkpoints."),
-            GATO_FIELD(heldout_tokens, "Tokens of held-out documents per text task kept in checkpoints."),
-            GATO_FIELD(check_replicas_every,
-                       "Steps between comparisons of the parameters of all processes, which must be the same bit for "
-                       "bit; 0: never."),
-            GATO_FIELD(max_failures_per_step,
-                       "Attempts in a row that may fail at the same step before the run refuses to go on with exit "
-                       "code 93; 0: any number."),
-            GATO_FIELD(hang_seconds,
-                       "Seconds that a step may take at least before the run ends with exit code 76 as hanging; 10 "
-                       "times the median step where that is more."),
-            GATO_FIELD(long_hang_seconds,
-                       "The same for the start, the first step, a validation and a save, which may take longer."))
+GATO_CONFIG(
+    LoopConfig, GATO_FIELD(steps, "Updates of the whole run."),
+    GATO_FIELD(batch_rows, "Rows per update, over all processes."),
+    GATO_FIELD(micro_batch_rows,
+               "Rows per forward pass; 0: all rows of the process; auto: as many as memory allows, measured "
+               "when a run begins."),
+    GATO_FIELD(recompute,
+               "Whether backward computes the blocks again instead of keeping what is inside them: the same "
+               "numbers with much less memory, a third slower."),
+    GATO_FIELD(shard_optimizer,
+               "Whether each of several processes keeps and updates a part alone of AdamW's state and, with bf16, "
+               "of the fp32 masters (ZeRO-1): the same numbers with less memory."),
+    GATO_FIELD(cuda_graph,
+               "Whether a GPU gets the blocks, head and loss of a micro-batch, forward and backward, as one "
+               "CUDA graph: the same numbers but for rounding, less work for the CPU. Not with "
+               "relative positions or cuDNN's attention."),
+    GATO_FIELD(device, "auto (a GPU where there is one), cpu, cuda or cuda:N."),
+    GATO_FIELD(seed, "Seed of parameters, data order and stochastic depth."),
+    GATO_FIELD(soft_target_bins, "Standard deviation in bins of soft targets for continuous actions; 0: hard targets."),
+    GATO_FIELD(log_every, "Steps between lines on the console and points in metrics.jsonl."),
+    GATO_FIELD(validate_every, "Steps between validations; 0: only at the end."),
+    GATO_FIELD(validation_rows, "Rows per validation."), GATO_FIELD(checkpoint_every, "Steps between checkpoints."),
+    GATO_FIELD(keep_checkpoints, "Newest checkpoints kept; at least 2."),
+    GATO_FIELD(keep_every, "Also keep every checkpoint whose step is divisible by this; 0: none."),
+    GATO_FIELD(keep_best, "Also keep as many checkpoints with the best `best_by`; 0: none."),
+    GATO_FIELD(best_by,
+               "What is best: a metric such as validation/loss, or of an evaluation SUITE:mean_score, "
+               "SUITE:tasks_at_50 or SUITE:TASK (a task's score)."),
+    GATO_FIELD(best_is, "max or min."),
+    GATO_FIELD(background_save,
+               "Whether training goes on while a checkpoint is written, from a copy of parameters and moments "
+               "in memory (12 bytes per parameter)."),
+    GATO_FIELD(save_failures, "Saves in a row that may fail before the run stops; at least 1."),
+    GATO_FIELD(verify_last_save,
+               "Whether the checkpoint of a finished run is read back from the disk before it counts."),
+    GATO_FIELD(init_from,
+               "Weights that a new run begins with: a checkpoint, a run folder, an export or a safetensors "
+               "file; empty: random ones."),
+    GATO_FIELD(init_include, "Patterns of the parameters that are taken from train.init_from."),
+    GATO_FIELD(init_exclude, "Patterns of parameters that are not, though they match init_include."),
+    GATO_FIELD(init_strict,
+               "Whether parameters that train.init_from lacks, has too many or of another shape are an error; "
+               "false: they are listed, and what fits is taken."),
+    GATO_FIELD(max_minutes, "Save and stop with exit code 75 after this time; 0: no limit."),
+    GATO_FIELD(threads, "Threads; 0: GATO_NUM_THREADS or all processors."),
+    GATO_FIELD(demonstration_steps, "Steps of demonstrations per task kept in checkpoints."),
+    GATO_FIELD(heldout_tokens, "Tokens of held-out documents per text task kept in checkpoints."),
+    GATO_FIELD(check_replicas_every,
+               "Steps between comparisons of the parameters of all processes, which must be the same bit for "
+               "bit; 0: never."),
+    GATO_FIELD(max_failures_per_step,
+               "Attempts in a row that may fail at the same step before the run refuses to go on with exit "
+               "code 93; 0: any number."),
+    GATO_FIELD(hang_seconds,
+               "Seconds that a step may take at least before the run ends with exit code 76 as hanging; 10 "
+               "times the median step where that is more."),
+    GATO_FIELD(long_hang_seconds,
+               "The same for the start, the first step, a validation and a save, which may take longer."))
 void validate_config(const LoopConfig& config, ConfigProblems& problems);
 
 /// Rows of a step that each of `processes` takes. Throws ConfigError, naming the nearest sizes that work, when they do
@@ -155,7 +154,7 @@ void validate_config(const LoopConfig& config, ConfigProblems& problems);
 struct CommunicatorOptions {
   double connect_seconds = 120;   ///< How long processes wait for each other at the start; > 0.
   double timeout_seconds = 60;    ///< How long one operation may wait for another process; > 0.
-  double bucket_mib = 0;          ///< Gradients exchanged at a time, in MiB of fp32; 0: by the size of the model.
+  double bucket_mib = 0;          ///< Gradients exchanged at a time, in MiB of fp32; 0: by model and processes.
   std::string interface = {};     ///< Network interface ("eth0"); "": the one by which the master is reached.
   std::string launcher = "auto";  ///< Whose variables say which process this is: detect_launch().
 };
@@ -164,7 +163,8 @@ GATO_CONFIG(CommunicatorOptions,
             GATO_FIELD(timeout_seconds,
                        "Seconds that an operation may wait for another process before the run ends with exit code 76."),
             GATO_FIELD(bucket_mib,
-                       "MiB of gradients that are exchanged at a time while backward goes on; 0: by the model's size."),
+                       "MiB of gradients that are exchanged at a time while backward goes on; 0: by model and "
+                       "number of processes."),
             GATO_FIELD(interface,
                        "Network interface between the processes, such as eth0; empty: the one by which the master is "
                        "reached."),

@@ -84,8 +84,13 @@ void LocalWorkers::watch() {
   while (!stopping_) {
     changed_.wait_for(lock, kLook, [&] { return stopping_; });
     for (size_t w = 0; w < workers_.size(); ++w) {
-      look_after(w);
-      end_if_it_hangs(w);
+      try {
+        look_after(w);
+        end_if_it_hangs(w);
+      } catch (const std::exception& error) {  // of reading the run folder: training goes on, so does the worker
+        log::warning("train", "evaluation worker ", w, " cannot be looked after: ", error.what());
+        workers_[w].came_on = std::chrono::steady_clock::now();  // not at every turn
+      }
     }
     changed_.notify_all();
   }

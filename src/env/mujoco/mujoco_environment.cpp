@@ -64,8 +64,9 @@ MujocoEnvironment::MujocoEnvironment(std::shared_ptr<const MujocoTask> task)
 
 void MujocoEnvironment::take_physics(uint64_t seed) {
   if (task_->variation == Variation::kNone || (seed == physics_seed_ && model_ != base_)) return;
-  model_ = varied_model(task_->model_file, task_->variation, seed);
-  data_ = control::make_data(*model_);
+  auto model = varied_model(task_->model_file, task_->variation, seed);
+  data_ = control::make_data(*model);  // where this fails, model and data still belong together
+  model_ = std::move(model);
   physics_seed_ = seed;
 }
 
