@@ -148,8 +148,12 @@ std::string RunGuard::own_stop() const {
              " before training began: there is nothing to save");
 }
 
-/// What another process said that did not begin to train; later there can be none.
-std::string RunGuard::stop_of_others() { return has_stepped_ ? "" : notice_.heard(); }
+/// What a process said that did not begin to train; later there can be none. A word of its own needs no store, which
+/// may be gone by now with the process that served it.
+std::string RunGuard::stop_of_others() {
+  if (has_stepped_) return "";
+  return stage_ == Stage::kStopping ? own_stop() : notice_.heard();
+}
 
 /// From here on this process does not begin to train: the others count on that.
 void RunGuard::announce_stop() {

@@ -36,8 +36,11 @@ struct StopNotice::State {
     busy = false;
   }
   void count_own() {
-    const std::lock_guard lock(mutex);
-    if (!std::exchange(known, true)) static_cast<void>(store->add(kKnown, 1));
+    const bool is_counted = [this] {
+      const std::lock_guard lock(mutex);
+      return std::exchange(known, true);
+    }();
+    if (!is_counted) static_cast<void>(store->add(kKnown, 1));  // which may take for ever: not with the mutex held
   }
 };
 

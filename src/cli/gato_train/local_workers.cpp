@@ -1,6 +1,7 @@
 #include "local_workers.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -37,6 +38,9 @@ constexpr auto kPatience = milliseconds(10'000);  // from TERM to KILL
   ::dup2(none, STDIN_FILENO);
   ::dup2(log, STDOUT_FILENO);
   ::dup2(log, STDERR_FILENO);
+  // Nothing of the trainer stays open in a worker: a connection that outlives rank 0 would hide its end from the
+  // others.
+  ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
   ::execv(arguments[0], arguments);
   ::_exit(127);
 }
