@@ -1,10 +1,11 @@
 // Campaigns against the code that saves and loads checkpoints; tools/faults/checkpoints runs them.
 //
-//   faults_checkpoints kills FOLDER COUNT SEED      SIGKILL at random times in children that save, link, delete and pin
-//   faults_checkpoints flips FOLDER [EVERY]         every (EVERY-th) byte of a checkpoint of more than 1 MB flipped
-//   once faults_checkpoints truncations FOLDER           every file of a small checkpoint cut at every length
-//   faults_checkpoints calls FOLDER                 every open, write, fsync and rename of saves failing once, and for
-//   good
+//   faults_checkpoints kills FOLDER [COUNT [SEED]]  SIGKILL at random times in children that save, link, delete and pin
+//   faults_checkpoints flips FOLDER [EVERY]         one bit of every (EVERY-th) byte of a checkpoint of more than 1 MB
+//                                                   flipped
+//   faults_checkpoints truncations FOLDER           every file of a small checkpoint cut at every length
+//   faults_checkpoints calls FOLDER                 every open, write, fsync and rename of saves failing, once and for
+//                                                   good
 //
 // Each prints what it did, figures on lines `figure NAME VALUE UNIT`, and exits with 1 when anything was lost, wrongly
 // loaded or not told.
@@ -51,8 +52,7 @@ void figure(const std::string& name, double value, const char* unit) {
   std::cout << "figure checkpoint_faults/" << name << " " << value << " " << unit << "\n";
 }
 
-// ------------------------------------------------------------------------------------------- checkpoints that are
-// known
+// ---- Checkpoints that are known
 
 std::vector<float> weights_of(int64_t step, size_t count) {
   std::vector<float> weights(count);
@@ -104,8 +104,7 @@ void fresh(const Path& folder) {
   fs::create_directories(folder);
 }
 
-// ----------------------------------------------------------------------------------------------------------------
-// kills
+// ---- Kills
 
 constexpr size_t kKilledWeights = 20'000;
 
@@ -225,8 +224,7 @@ void kills(const Path& folder, int64_t count, uint64_t seed) {
   figure("kills/seconds", std::chrono::duration<double>(Clock::now() - begin).count(), "s");
 }
 
-// ------------------------------------------------------------------------------------------------- flips and
-// truncations
+// ---- Flips and truncations
 
 constexpr size_t kFlippedWeights = 140'000;  // twice 560 KB: more than one chunk, more than 1 MB in all
 constexpr size_t kSmallWeights = 40;
@@ -308,8 +306,7 @@ void truncations(const Path& folder) {
   figure("truncations/missed", 0, "cuts");
 }
 
-// ----------------------------------------------------------------------------------------------------------------
-// calls
+// ---- Calls
 
 struct CallCase {
   const char* name;
@@ -407,8 +404,7 @@ void calls(const Path& folder) {
   figure("calls/lost_or_untold", 0, "calls");
 }
 
-// -----------------------------------------------------------------------------------------------------------------
-// main
+// ---- Main
 
 uint64_t number_of(const std::string& text) {
   uint64_t number = 0;

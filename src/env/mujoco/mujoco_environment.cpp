@@ -3,18 +3,16 @@
 #include <mujoco/mujoco.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "env/control/renderer.h"
+#include "env/snapshot.h"
 #include "gato/core/error.h"
-#include "gato/core/file.h"
 
 namespace gato::env::mujoco {
 namespace {
 
-/// What a snapshot holds beside the simulation's state, which follows it; a CRC-32C of the task's id and both ends it.
-/// Valid inside one build of the program.
+/// What a snapshot holds beside the numbers of the simulation's state.
 struct SnapshotHeader {
   int64_t steps = 0;
   int64_t playing = 0;
@@ -39,10 +37,6 @@ bool diverged(const mjData& data) {
   return data.warning[mjWARN_BADQPOS].number + data.warning[mjWARN_BADQVEL].number +
              data.warning[mjWARN_BADQACC].number >
          0;
-}
-
-void append_bytes(std::string& bytes, const void* source, size_t size) {
-  bytes.append(static_cast<const char*>(source), size);
 }
 
 double planned_score(const Environment& environment, const StepResult& result) {
@@ -111,29 +105,12 @@ double MujocoEnvironment::guide() const { return task_->guide == nullptr ? 0.0 :
 std::optional<std::string> MujocoEnvironment::snapshot() const {
   const std::vector<double> state = control::physics_state(*model_, *data_);
   const SnapshotHeader header{.steps = steps_, .playing = playing_ ? 1 : 0, .physics_seed = physics_seed_};
-  std::string bytes;
-  append_bytes(bytes, &header, sizeof header);
-  append_bytes(bytes, state.data(), state.size() * sizeof(double));
-  const uint32_t checksum = crc32c(task_->spec.id + bytes);
-  append_bytes(bytes, &checksum, sizeof checksum);
-  return bytes;
+  return pack_snapshot(task_->spec.id, header, state);
 }
 
 void MujocoEnvironment::restore(const std::string& snapshot) {
-  SnapshotHeader header;
   std::vector<double> state(static_cast<size_t>(control::physics_state_size(*base_)));
-  uint32_t checksum = 0;
-  const size_t content = sizeof header + state.size() * sizeof(double);
-  if (snapshot.size() != content + sizeof checksum) {
-    throw DataError(cat("Task ", task_->spec.id, ": not a snapshot of this task (", snapshot.size(),
-                        " bytes, expected ", content + sizeof checksum, ")."));
-  }
-  std::memcpy(&checksum, snapshot.data() + content, sizeof checksum);
-  if (checksum != crc32c(task_->spec.id + snapshot.substr(0, content))) {
-    throw DataError(cat("Task ", task_->spec.id, ": the snapshot is damaged or belongs to another task."));
-  }
-  std::memcpy(&header, snapshot.data(), sizeof header);
-  std::memcpy(state.data(), snapshot.data() + sizeof header, content - sizeof header);
+  const auto header = unpack_snapshot<SnapshotHeader>(task_->spec.id, snapshot, state);
   take_physics(header.physics_seed);
   control::reset_physics(*model_, *data_);
   mj_setState(model_.get(), data_.get(), state.data(), mjSTATE_INTEGRATION);
